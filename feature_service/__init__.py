@@ -1,0 +1,1 @@
+"""Keeps users, watch histories, movies and events in Redis, behind gRPC."""

@@ -1,0 +1,1 @@
+"""Holds the towers on the device and answers PredictRating and TopK, behind gRPC."""

@@ -1,0 +1,1 @@
+"""Rebuilds checkpoints from data, proves them and publishes features. Talks to the services by RPC."""
