@@ -1,1 +1,1 @@
-"""The model: what trainer and model_service must agree on. Knows tensors and files; knows no process, RPC or data frame."""
+"""The model: what trainer and model_service must agree on. Knows tensors and files; no process, RPC or data frame."""

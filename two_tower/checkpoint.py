@@ -1,1 +1,1 @@
-"""Writes and reads one checkpoint folder: weights.safetensors, vocabularies.json, manifest.json. Knows no model by name."""
+"""Writes and reads one checkpoint folder: weights.safetensors, vocabularies.json, manifest.json."""

@@ -104,10 +104,10 @@ class FactoredModel(ABC):
 
     @abstractmethod
     def knows_users(self, user_ids: list[str | None]) -> NDArray[np.bool_]:
-        """Tells for each id whether the checkpoint holds a trained vector for it. [B]"""
+        """Tells for each id whether the checkpoint holds a trained vector for it: bool [B]."""
 
     def link(self, raw_ratings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps dot products of the rating head to stars, before clipping; the identity unless a model says otherwise."""
+        """Maps dot products of the rating head to stars, before clipping; the identity unless a model overrides it."""
         return raw_ratings
 
     @abstractmethod

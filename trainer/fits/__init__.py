@@ -1,0 +1,62 @@
+"""Names the fits: how each model is made from data. Imports one only when it is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from trainer.dataset import Dataset
+from two_tower.errors import UnknownModelError
+from two_tower.serving import FactoredModel
+
+FITS = {
+    "two-tower-history": "trainer.fits.two_tower_history",
+    "marquee": "trainer.fits.marquee",
+}
+"""Model name → module with `Options`, a frozen dataclass whose every field has a default, and `fit`."""
+
+
+class Progress(Protocol):
+    """Is told how far a fit has come."""
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """Reports that `done` of `total` steps are made; the message says what is going on and how well."""
+
+
+class FitFunction(Protocol):
+    """Makes a model."""
+
+    def __call__(self, data: Dataset, options: Any, *, seed: int, progress: Progress) -> FactoredModel:
+        """Fits a model to a data set.
+
+        Args:
+            data: Its interactions are the training rows and nothing else; users and movies are all of the files.
+            options: An instance of the fit's `Options`.
+            seed: All chance comes from it; the same seed gives the same model on the same machine.
+            progress: Told at least once an epoch.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How one model is made."""
+
+    options_class: type[Any]
+    fit: FitFunction
+
+
+def silent(done: int, total: int, message: str) -> None:
+    """A `Progress` that nobody sees."""
+
+
+def fit_function(name: str) -> Fit:
+    """Returns how a model is made.
+
+    Raises:
+        UnknownModelError: No model has this name.
+    """
+    if name not in FITS:
+        raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(sorted(FITS))}")
+    module = import_module(FITS[name])
+    fit: Callable[..., FactoredModel] = module.fit
+    return Fit(module.Options, fit)
