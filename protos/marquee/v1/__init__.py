@@ -1,0 +1,1 @@
+"""The contract between processes. Generated from the .proto files beside it; make protos regenerates it."""
