@@ -1,0 +1,1 @@
+"""Marquee on one machine without containers: demo, up, doctor."""
