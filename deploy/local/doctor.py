@@ -31,7 +31,8 @@ def _version(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    return answer.stdout.strip().splitlines()[0] if answer.returncode == 0 and answer.stdout.strip() else None
+    lines = answer.stdout.strip().splitlines()
+    return lines[0].split(" sha=")[0] if answer.returncode == 0 and lines else None
 
 
 def python() -> Finding:
