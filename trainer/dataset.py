@@ -31,9 +31,7 @@ class Interactions:
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Interactions":
         """Returns the given rows, by position or by mask."""
-        return Interactions(
-            self.user_rows[rows], self.movie_rows[rows], self.ratings[rows], self.event_times_ms[rows]
-        )
+        return Interactions(self.user_rows[rows], self.movie_rows[rows], self.ratings[rows], self.event_times_ms[rows])
 
 
 @dataclass(frozen=True, slots=True)

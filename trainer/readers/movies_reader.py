@@ -1,0 +1,63 @@
+"""Reads a file of movies: titles, years, genres. Knows how MovieLens writes them; knows no rating."""
+
+import re
+
+import numpy as np
+
+from trainer.readers.keyed_table import KeyedTable, read_keyed_table
+from trainer.readers.layouts import GENRE_FLAG, KNOWN, ML_100K_GENRES, Layout
+from trainer.readers.source import SourceFile
+from two_tower.movie_columns import MovieColumns
+
+YEAR_IN_TITLE = re.compile(r"\((\d{4})\)(?!.*\(\d{4}\))")
+YEAR_AT_END = re.compile(r"\s*\(\d{4}\)\s*$")
+YEAR_IN_DATE = re.compile(r"(?<!\d)\d{4}(?!\d)")
+NO_GENRE = frozenset({"", "(no genres listed)", "unknown"})
+GENRE_SEPARATOR = "|"
+
+
+def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[MovieColumns, KeyedTable]:
+    """Reads a movies file; the movies keep its order.
+
+    The year is that of the date or year column where the file has one, else the last "(dddd)" of the title.
+
+    Raises:
+        DataError: It is empty, damaged, or has too many broken rows.
+    """
+    table = read_keyed_table(file, layout, "movie", max_share)
+    titles = table.texts("title")
+    years = [year_of_date(text) for text in table.texts("year")] if "year" in layout.columns else map(year_of, titles)
+    genres = _flagged_genres(table) if layout is KNOWN["u.item"] else table.mapped("genres", split_genres)
+    columns = MovieColumns(
+        movie_ids=table.ids,
+        titles=[YEAR_AT_END.sub("", title) for title in titles],
+        years=np.fromiter(years, np.float32, len(table.ids)),
+        genres=genres,
+    )
+    return columns, table
+
+
+def year_of(title: str) -> float:
+    """Returns the last "(dddd)" of a title as a year, NaN if there is none."""
+    match = YEAR_IN_TITLE.search(title)
+    return float(match.group(1)) if match else float("nan")
+
+
+def year_of_date(text: str) -> float:
+    """Returns the four digits of a date such as "01-Jan-1995" or "1995", NaN if there are none."""
+    match = YEAR_IN_DATE.search(text)
+    return float(match.group()) if match else float("nan")
+
+
+def split_genres(text: str) -> tuple[str, ...]:
+    """Splits "Action|Sci-Fi"; what MovieLens writes for none gives none."""
+    names = dict.fromkeys(name.strip() for name in text.split(GENRE_SEPARATOR))
+    return tuple(name for name in names if name not in NO_GENRE)
+
+
+def _flagged_genres(table: KeyedTable) -> list[tuple[str, ...]]:
+    flags = np.zeros((len(table.ids), len(ML_100K_GENRES)), np.bool_)
+    for code in range(len(ML_100K_GENRES)):
+        flags[:, code] = table.mapped(f"{GENRE_FLAG}{code}", lambda text: text == "1")
+    names = np.asarray(ML_100K_GENRES, object)
+    return [tuple(name for name in names[row] if name not in NO_GENRE) for row in flags]
