@@ -74,8 +74,7 @@ class ServiceProcess:
         with grpc.insecure_channel(self.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             while time.monotonic() < deadline:
-                if self._process is None or self._process.poll() is not None:
-                    raise StackError(f"{self.module} ended while starting.\n{self.end_of_log()}")
+                self.raise_if_ended()
                 try:
                     answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
                 except grpc.RpcError as error:
@@ -86,6 +85,15 @@ class ServiceProcess:
                     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
                 time.sleep(0.1)
         raise StackError(f"{self.module} does not serve after {timeout_s:.0f} s ({status}).\n{self.end_of_log()}")
+
+    def raise_if_ended(self) -> None:
+        """Does nothing while the process runs.
+
+        Raises:
+            StackError: It has ended by itself; carries the end of its log.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise StackError(f"{self.module} ended by itself.\n{self.end_of_log()}")
 
     def stop(self) -> None:
         """Asks the process to drain and exit, and kills it only if it does not.
