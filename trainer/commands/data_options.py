@@ -1,0 +1,85 @@
+"""The options by which every command is told its data. Knows their texts; reads nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.readers.read_options import ReadOptions, parse_columns, parse_scale
+
+PANEL = "Data"
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Folder, zip archive or ratings file, or the name of a downloaded data set (ml-100k, ml-1m, ...).",
+        rich_help_panel=PANEL,
+    ),
+]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder, zip archive or ratings file, or the name of a downloaded data set (ml-100k, ml-1m, ...).",
+    ),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        help="Which column plays which role, e.g. user=uid,movie=film,rating=stars,time=ts; rating= means none.",
+        rich_help_panel=PANEL,
+    ),
+]
+UsersOption = Annotated[
+    Path | None,
+    typer.Option("--users", metavar="FILE", help="File of users, if not beside the ratings.", rich_help_panel=PANEL),
+]
+MoviesOption = Annotated[
+    Path | None,
+    typer.Option("--movies", metavar="FILE", help="File of movies, if not beside the ratings.", rich_help_panel=PANEL),
+]
+ScaleOption = Annotated[
+    str,
+    typer.Option(
+        "--scale",
+        metavar="LOW:HIGH:STEP",
+        help="Rating scale, e.g. 1:10:1; detected if not stated.",
+        rich_help_panel=PANEL,
+    ),
+]
+MaxBrokenOption = Annotated[
+    float,
+    typer.Option(
+        "--max-broken",
+        min=0.0,
+        max=1.0,
+        help="Share of a file's rows that may be skipped as broken before it is refused.",
+        rich_help_panel=PANEL,
+    ),
+]
+
+DEFAULT_MAX_BROKEN = ReadOptions().max_broken_share
+
+
+def read_options(
+    columns: str = "",
+    users: Path | None = None,
+    movies: Path | None = None,
+    scale: str = "",
+    max_broken: float = DEFAULT_MAX_BROKEN,
+) -> ReadOptions:
+    """Builds what the readers take from the texts of the options.
+
+    Raises:
+        DataError: `columns` or `scale` is malformed.
+    """
+    return ReadOptions(
+        columns=parse_columns(columns),
+        users_file=users,
+        movies_file=movies,
+        scale=parse_scale(scale) if scale else None,
+        max_broken_share=max_broken,
+    )
