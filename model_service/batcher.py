@@ -1,0 +1,147 @@
+"""Runs the batches that the waiting room lets go. Knows tasks and futures; knows no tensor, movie or RPC."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from model_service.waiting_room import BatchingKnobs, Priority, Ticket, WaitingRoom
+
+Payload = TypeVar("Payload")
+Answer = TypeVar("Answer")
+
+_DRAIN_POLL_S = 0.001
+
+
+class ExpiredError(Exception):
+    """The deadline passed before work began."""
+
+
+class ClosedError(Exception):
+    """The batcher takes no more requests."""
+
+
+@dataclass(slots=True, eq=False)
+class Member(Generic[Payload, Answer]):
+    """One request of a batch.
+
+    Attributes:
+        payload: What was submitted.
+        deadline: When its caller stops waiting, in monotonic seconds.
+    """
+
+    payload: Payload
+    deadline: float
+    _future: asyncio.Future[Answer]
+
+    def is_live(self, now: float) -> bool:
+        """Tells whether somebody still waits for the answer."""
+        return not self._future.done() and self.deadline > now
+
+    def answer(self, outcome: Answer | Exception) -> None:
+        """Gives the caller an answer or an error; does nothing if he has gone."""
+        if self._future.done():
+            return
+        if isinstance(outcome, Exception):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)
+
+
+BatchWork = Callable[[Sequence[Member[Payload, Answer]]], Awaitable[None]]
+"""Answers each member of a batch that is still live."""
+
+
+class Batcher(Generic[Payload, Answer]):
+    """Runs batches as the policy says: the one scheduler of a device. `async with` waits for what is under way."""
+
+    def __init__(
+        self,
+        knobs: BatchingKnobs,
+        work: BatchWork[Payload, Answer],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._room: WaitingRoom[Member[Payload, Answer]] = WaitingRoom(knobs)
+        self._work = work
+        self._clock = clock
+        self._running: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        while self._running or self._room.waiting_rows:
+            await asyncio.wait(self._running) if self._running else await asyncio.sleep(_DRAIN_POLL_S)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def submit(self, payload: Payload, rows: int, priority: Priority, deadline: float) -> Answer:
+        """Waits for a batch with this request in it.
+
+        Args:
+            payload: What the work is done on.
+            rows: How much of a batch it takes up, at least 1.
+            priority: Who goes first.
+            deadline: When nobody waits any more, in monotonic seconds.
+
+        Raises:
+            QueueFullError: Too much waits already.
+            ExpiredError: The deadline passed before work began.
+            ClosedError: The batcher is being shut down.
+        """
+        if self._closed:
+            raise ClosedError("the batcher takes no more requests")
+        now = self._clock()
+        if deadline <= now:
+            raise ExpiredError("the deadline has passed")
+        member = Member(payload, deadline, asyncio.get_running_loop().create_future())
+        ticket = Ticket(member, rows, priority, now, deadline)
+        _expire(self._room.admit(ticket))
+        self._pump()
+        try:
+            answer: Answer = await member._future
+            return answer
+        except asyncio.CancelledError:
+            self._room.withdraw(ticket)
+            raise
+
+    def _pump(self) -> None:
+        while True:
+            batch, dropped = self._room.take(self._clock())
+            _expire(dropped)
+            if not batch:
+                break
+            task = asyncio.create_task(self._run([ticket.payload for ticket in batch]))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        if self._timer is not None:
+            self._timer.cancel()
+        wake_at = self._room.wake_at()
+        delay_s = None if wake_at is None else max(0.0, wake_at - self._clock())
+        self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._pump)
+
+    async def _run(self, members: Sequence[Member[Payload, Answer]]) -> None:
+        began = self._clock()
+        try:
+            await self._work(members)
+        except Exception as error:  # noqa: BLE001 each caller gets it and reports it
+            for member in members:
+                member.answer(error)
+        finally:
+            unanswered = RuntimeError("the batch ended without an answer for this request")
+            for member in members:
+                member.answer(unanswered)
+            self._room.finish(self._clock() - began)
+            self._pump()
+
+
+def _expire(tickets: Sequence[Ticket[Member[Payload, Answer]]]) -> None:
+    for ticket in tickets:
+        ticket.payload.answer(ExpiredError("the deadline passed while the request waited"))

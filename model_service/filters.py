@@ -1,0 +1,102 @@
+"""Says exactly which movies may be answered. Knows genres, years and catalogue numbers; knows no score and no RPC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class MovieFilter:
+    """Conditions that must all hold; one that is not set always holds.
+
+    Attributes:
+        genres_any: The movie has one of these; case-folded, as all genres here.
+        genres_all: The movie has all of these.
+        genres_none: The movie has none of these.
+        year_min: First year of release; a movie without a year does not pass.
+        year_max: Last year of release; a movie without a year does not pass.
+        allow: Catalogue numbers that may be answered; None: all.
+        exclude: External ids that may not; ids that the catalogue lacks do no harm.
+    """
+
+    genres_any: tuple[str, ...] = ()
+    genres_all: tuple[str, ...] = ()
+    genres_none: tuple[str, ...] = ()
+    year_min: int | None = None
+    year_max: int | None = None
+    allow: tuple[int, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+    def mask(self, catalogue: Catalogue) -> NDArray[np.bool_]:
+        """Returns True for the available movies that pass. bool [M]."""
+        passes = catalogue.available.copy()  # [M]
+        if self.genres_any:
+            passes &= np.logical_or.reduce([_having(catalogue, genre) for genre in self.genres_any])
+        for genre in self.genres_all:
+            passes &= _having(catalogue, genre)
+        for genre in self.genres_none:
+            passes &= ~_having(catalogue, genre)
+        # A comparison with NaN is False, so a movie without a year does not pass.
+        if self.year_min is not None:
+            passes &= catalogue.years >= self.year_min
+        if self.year_max is not None:
+            passes &= catalogue.years <= self.year_max
+        if self.allow is not None:
+            allowed = np.zeros(len(catalogue), np.bool_)
+            allowed[np.asarray(self.allow, np.int64)] = True
+            passes &= allowed
+        excluded = [catalogue.number_of[movie_id] for movie_id in self.exclude if movie_id in catalogue.number_of]
+        passes[np.asarray(excluded, np.int64)] = False
+        return passes
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Which movies each row of a batch may be answered: masks that rows share, and exclusions of their own.
+
+    Attributes:
+        masks: bool [F, M]
+        mask_of_row: int64 [B]
+        excluded_rows: Row of each exclusion. int64 [X]
+        excluded_numbers: Catalogue number of each exclusion. int64 [X]
+    """
+
+    masks: NDArray[np.bool_]
+    mask_of_row: NDArray[np.int64]
+    excluded_rows: NDArray[np.int64]
+    excluded_numbers: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.mask_of_row)
+
+    def of_row(self, row: int) -> NDArray[np.bool_]:
+        """Returns True for the movies that the row may be answered. bool [M]."""
+        mask: NDArray[np.bool_] = self.masks[self.mask_of_row[row]].copy()
+        mask[self.excluded_numbers[self.excluded_rows == row]] = False
+        return mask
+
+    @classmethod
+    def of(
+        cls, filters: Sequence[MovieFilter], excluded: Sequence[NDArray[np.int64]], catalogue: Catalogue
+    ) -> "Permitted":
+        """Applies one filter and one array of excluded catalogue numbers per row; equal filters are applied once."""
+        distinct = list(dict.fromkeys(filters))
+        position = {movie_filter: index for index, movie_filter in enumerate(distinct)}
+        rows = np.repeat(np.arange(len(excluded), dtype=np.int64), [len(numbers) for numbers in excluded])
+        numbers = np.concatenate([np.zeros(0, np.int64), *excluded])
+        known = numbers < len(catalogue)
+        return cls(
+            np.stack([movie_filter.mask(catalogue) for movie_filter in distinct]),
+            np.array([position[movie_filter] for movie_filter in filters], np.int64),
+            rows[known],
+            numbers[known],
+        )
+
+
+def _having(catalogue: Catalogue, genre: str) -> NDArray[np.bool_]:
+    mask = catalogue.genre_masks.get(genre)
+    return np.zeros(len(catalogue), np.bool_) if mask is None else mask

@@ -1,0 +1,181 @@
+"""Decides when waiting requests become one batch. Knows time, rows and priorities; knows no tensor, movie or RPC.
+
+The policy is work-conserving: a request that finds the device idle leaves at once. One that finds it busy joins the
+batch that forms meanwhile; that batch is held for a small gap after its first request came, because a server hands over
+one request per turn of its loop, so that a batch that leaves the moment the device is free has 1.2 of them.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+Payload = TypeVar("Payload")
+
+_MIN_RETRY_S = 0.02
+_MAX_RETRY_S = 5.0
+_DURATION_MEMORY = 0.8
+"""Weight of the past in the running mean of batch durations."""
+
+
+class QueueFullError(Exception):
+    """More rows wait than the queue may hold.
+
+    Attributes:
+        retry_after_s: When the rows that wait now should be gone.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the queue is full")
+        self.retry_after_s = retry_after_s
+
+
+class Priority(IntEnum):
+    """Who goes first."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingKnobs:
+    """What the policy may be told; `settings` documents the defaults.
+
+    Attributes:
+        max_batch_rows: Rows of a batch at most, unless a single request has more.
+        max_waiting_rows: Rows that may wait, for each priority separately.
+        gap_s: How long a batch is held, counted from its first request, if that one found the device busy.
+        max_in_flight: Batches under way at once: with two, one reads features while the other is on the device.
+        bulk_patience_s: A bulk request that has waited so long is treated as an interactive one.
+    """
+
+    max_batch_rows: int
+    max_waiting_rows: int
+    gap_s: float
+    max_in_flight: int
+    bulk_patience_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Ticket(Generic[Payload]):
+    """A request that waits; `arrived` and `deadline` are points in monotonic time, in seconds."""
+
+    payload: Payload
+    rows: int
+    priority: Priority
+    arrived: float
+    deadline: float
+
+
+class WaitingRoom(Generic[Payload]):
+    """The policy: what waits, what leaves as a batch, and when. Time is always an argument."""
+
+    def __init__(self, knobs: BatchingKnobs) -> None:
+        self._knobs = knobs
+        self._queues: dict[Priority, deque[Ticket[Payload]]] = {priority: deque() for priority in Priority}
+        self._rows = dict.fromkeys(Priority, 0)
+        self._held_until = 0.0
+        self._in_flight = 0
+        self._mean_duration_s = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that were taken and not finished."""
+        return self._in_flight
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait."""
+        return sum(self._rows.values())
+
+    def admit(self, ticket: Ticket[Payload]) -> list[Ticket[Payload]]:
+        """Lets a request wait.
+
+        Returns:
+            Requests whose deadline had passed and which were dropped to make room.
+
+        Raises:
+            QueueFullError: Too much waits already.
+        """
+        dropped: list[Ticket[Payload]] = []
+        if not self._has_room(ticket):
+            dropped = self._drop_expired(ticket.arrived)
+            if not self._has_room(ticket):
+                raise QueueFullError(self._retry_after_s())
+        if self.waiting_rows == 0:
+            idle = self._in_flight == 0
+            self._held_until = ticket.arrived if idle else ticket.arrived + self._knobs.gap_s
+        self._queues[ticket.priority].append(ticket)
+        self._rows[ticket.priority] += ticket.rows
+        return dropped
+
+    def withdraw(self, ticket: Ticket[Payload]) -> None:
+        """Forgets a request whose caller has gone; does nothing if it has left already."""
+        queue = self._queues[ticket.priority]
+        if ticket in queue:
+            queue.remove(ticket)
+            self._rows[ticket.priority] -= ticket.rows
+
+    def take(self, now: float) -> tuple[list[Ticket[Payload]], list[Ticket[Payload]]]:
+        """Takes the next batch, if one should leave now.
+
+        Returns:
+            The batch, empty if none leaves now, and the requests whose deadline had passed, which were dropped.
+        """
+        if self._in_flight >= self._knobs.max_in_flight:
+            return [], []
+        dropped = self._drop_expired(now)
+        full = self.waiting_rows >= self._knobs.max_batch_rows
+        if self.waiting_rows == 0 or (now < self._held_until and not full):
+            return [], dropped
+        batch = self._compose(now)
+        self._in_flight += 1
+        self._held_until = now
+        return batch, dropped
+
+    def wake_at(self) -> float | None:
+        """Returns when `take` may next give a batch although nothing arrives or finishes; None if never."""
+        if self.waiting_rows == 0 or self._in_flight >= self._knobs.max_in_flight:
+            return None
+        return self._held_until
+
+    def finish(self, duration_s: float) -> None:
+        """Notes that a batch is done."""
+        self._in_flight -= 1
+        past = self._mean_duration_s or duration_s
+        self._mean_duration_s = _DURATION_MEMORY * past + (1 - _DURATION_MEMORY) * duration_s
+
+    def _has_room(self, ticket: Ticket[Payload]) -> bool:
+        waiting = self._rows[ticket.priority]
+        # A request larger than the whole queue must be answerable while nothing waits.
+        return waiting == 0 or waiting + ticket.rows <= self._knobs.max_waiting_rows
+
+    def _retry_after_s(self) -> float:
+        batches = self.waiting_rows / self._knobs.max_batch_rows + 1
+        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, batches * self._mean_duration_s))
+
+    def _drop_expired(self, now: float) -> list[Ticket[Payload]]:
+        dropped = [ticket for queue in self._queues.values() for ticket in queue if ticket.deadline <= now]
+        for ticket in dropped:
+            self.withdraw(ticket)
+        return dropped
+
+    def _compose(self, now: float) -> list[Ticket[Payload]]:
+        batch: list[Ticket[Payload]] = []
+        rows = 0
+        interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
+        while interactive or bulk:
+            queue = bulk if self._bulk_goes_first(now) else interactive or bulk
+            if batch and rows + queue[0].rows > self._knobs.max_batch_rows:
+                break
+            ticket = queue.popleft()
+            self._rows[ticket.priority] -= ticket.rows
+            rows += ticket.rows
+            batch.append(ticket)
+        return batch
+
+    def _bulk_goes_first(self, now: float) -> bool:
+        interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
+        if not bulk or not interactive:
+            return bool(bulk)
+        return bulk[0].arrived + self._knobs.bulk_patience_s <= now and bulk[0].arrived < interactive[0].arrived

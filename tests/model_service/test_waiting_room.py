@@ -1,0 +1,164 @@
+"""What leaves as a batch, and when: time is made up, so every test takes no time."""
+
+import pytest
+
+from model_service.waiting_room import BatchingKnobs, Priority, QueueFullError, Ticket, WaitingRoom
+
+KNOBS = BatchingKnobs(max_batch_rows=10, max_waiting_rows=20, gap_s=0.001, max_in_flight=2, bulk_patience_s=0.2)
+
+
+def ticket(name, arrived=0.0, *, rows=1, bulk=False, deadline=100.0):
+    return Ticket(name, rows, Priority.BULK if bulk else Priority.INTERACTIVE, arrived, deadline)
+
+
+def room_with(*tickets, knobs=KNOBS):
+    room = WaitingRoom(knobs)
+    for each in tickets:
+        room.admit(each)
+    return room
+
+
+def names(batch):
+    return [each.payload for each in batch]
+
+
+def take(room, now):
+    return names(room.take(now)[0])
+
+
+def test_an_idle_device_takes_a_request_at_once():
+    """Nobody waits while nothing is under way."""
+    room = room_with(ticket("first", 5.0))
+
+    assert take(room, 5.0) == ["first"]
+
+
+def test_a_busy_device_lets_the_next_batch_form_for_the_gap():
+    """Requests that find the device busy leave together when the gap is over, and not before."""
+    room = room_with(ticket("first"))
+    room.take(0.0)
+    room.admit(ticket("second", 0.0100))
+    room.admit(ticket("third", 0.0105))
+
+    early = take(room, 0.0109)
+    wake_at = room.wake_at()
+    late = take(room, 0.0110)
+
+    assert (early, wake_at, late) == ([], 0.0110, ["second", "third"])
+
+
+def test_a_full_batch_does_not_wait_for_the_gap():
+    """There is nothing to gain by holding a batch that can take no more rows."""
+    room = room_with(ticket("first"))
+    room.take(0.0)
+    room.admit(ticket("large", 0.01, rows=10))
+
+    assert take(room, 0.01) == ["large"]
+
+
+def test_no_more_batches_than_allowed_are_in_flight():
+    """With all slots taken requests wait until a batch is done, and then leave at once if the gap is over."""
+    room = room_with(ticket("first"))
+    room.take(0.0)
+    room.admit(ticket("second", 0.0))
+    room.take(0.001)
+    room.admit(ticket("third", 0.002))
+
+    blocked = take(room, 1.0)
+    wake_at = room.wake_at()
+    room.finish(0.5)
+    freed = take(room, 1.0)
+
+    assert (blocked, wake_at, freed) == ([], None, ["third"])
+
+
+def test_rows_are_bounded_and_not_requests():
+    """A batch takes requests while their rows fit, in the order in which they came."""
+    room = room_with(ticket("a", rows=6), ticket("b", rows=4), ticket("c", rows=1))
+
+    assert take(room, 0.0) == ["a", "b"]
+    assert take(room, 0.0) == ["c"]
+
+
+def test_a_request_larger_than_a_batch_leaves_alone():
+    """It must not wait for ever, and nobody is made to wait for it in the same batch."""
+    room = room_with(ticket("huge", rows=15), ticket("small"))
+
+    assert take(room, 0.0) == ["huge"]
+    assert take(room, 0.0) == ["small"]
+
+
+def test_interactive_requests_go_before_bulk_ones():
+    """Bulk rows fill what the interactive ones leave."""
+    room = room_with(ticket("bulk", rows=5, bulk=True), ticket("page", 0.01, rows=2), ticket("more", 0.01, rows=3))
+
+    assert take(room, 0.01) == ["page", "more", "bulk"]
+
+
+def test_a_bulk_request_is_not_starved():
+    """After its patience it takes the place that its age gives it."""
+    room = room_with(ticket("bulk", 0.0, rows=5, bulk=True), ticket("page", 0.1, rows=8))
+
+    assert take(room, 0.2) == ["bulk"]
+
+
+def test_expired_requests_leave_before_work_is_done():
+    """A caller who has stopped waiting costs nothing."""
+    room = room_with(ticket("gone", deadline=0.5), ticket("here", deadline=0.51))
+
+    batch, dropped = room.take(0.5)
+
+    assert (names(batch), names(dropped)) == (["here"], ["gone"])
+
+
+def test_withdrawn_requests_leave_before_work_is_done():
+    """A cancelled request frees its rows at once; withdrawing it again changes nothing."""
+    cancelled = ticket("gone", rows=7)
+    room = room_with(cancelled, ticket("here"))
+
+    room.withdraw(cancelled)
+    room.withdraw(cancelled)
+
+    assert room.waiting_rows == 1
+    assert take(room, 0.0) == ["here"]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back():
+    """The wait is what the rows before it should take, by the batches seen so far."""
+    room = room_with(ticket("first"))
+    room.take(0.0)
+    room.finish(0.1)
+    room.admit(ticket("waits", rows=20))
+
+    with pytest.raises(QueueFullError) as refusal:
+        room.admit(ticket("late"))
+
+    assert refusal.value.retry_after_s == pytest.approx(0.3)
+
+
+def test_bulk_requests_cannot_fill_the_queue_of_interactive_ones():
+    """Each priority has its own bound."""
+    room = room_with(ticket("bulk", rows=20, bulk=True))
+
+    with pytest.raises(QueueFullError):
+        room.admit(ticket("more bulk", bulk=True))
+    room.admit(ticket("page"))
+
+    assert room.waiting_rows == 21
+
+
+def test_expired_requests_make_room_in_a_full_queue():
+    """Nobody is refused for the sake of callers who have gone."""
+    room = room_with(ticket("gone", rows=20, deadline=1.0))
+
+    dropped = room.admit(ticket("late", 1.0, rows=20))
+
+    assert names(dropped) == ["gone"]
+    assert take(room, 1.0) == ["late"]
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits():
+    """Any request within the limits of the contract can be answered."""
+    room = room_with(ticket("huge", rows=1000))
+
+    assert take(room, 0.0) == ["huge"]
