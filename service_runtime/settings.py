@@ -1,0 +1,127 @@
+"""Reads settings from the environment, once, and refuses what it does not understand. Knows no setting of a service."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Kubernetes gives a pod such variables for every service of its namespace, and a service may be called like our prefix.
+_SERVICE_LINK = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$")
+
+
+class SettingsError(Exception):
+    """The environment is not a valid configuration; `problems` lists everything that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class ServiceSettings(BaseSettings):
+    """What both services can be told.
+
+    A subclass sets `model_config = SettingsConfigDict(env_prefix="NAME_")` and adds fields. Each field has a
+    description, a unit in its name and a bound in its type. An empty variable counts as absent.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe lines to log."
+    )
+    drain_timeout_s: float = Field(
+        default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a subclass with a field that nobody described."""
+        super().__pydantic_init_subclass__(**kwargs)
+        silent = [name for name, field in cls.model_fields.items() if not field.description]
+        if silent:
+            raise TypeError(f"{cls.__name__}: settings without a description: {', '.join(silent)}")
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Returns the environment variable of each field."""
+        prefix = cls.model_config.get("env_prefix", "")
+        return {name: f"{prefix}{name}".upper() for name in cls.model_fields}
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment.
+
+        Raises:
+            SettingsError: A variable with our prefix is not a setting, or a value is missing or out of bounds.
+        """
+        problems = cls._misspelt()
+        try:
+            settings = cls()
+        except pydantic.ValidationError as error:
+            problems += [cls._describe(problem) for problem in error.errors()]
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    @classmethod
+    def load_or_exit(cls, arguments: Sequence[str]) -> Self:
+        """Reads the environment for a process; `--help` prints all settings, an error exits 2."""
+        if any(argument in ("-h", "--help") for argument in arguments):
+            print(cls.listing())
+            raise SystemExit(0)
+        if arguments:
+            print(f"unknown arguments: {' '.join(arguments)}; settings are environment variables, see --help")
+            raise SystemExit(2)
+        try:
+            return cls.load()
+        except SettingsError as error:
+            print("\n".join(error.problems), file=sys.stderr)
+            raise SystemExit(2) from None
+
+    @classmethod
+    def listing(cls) -> str:
+        """Returns every setting with its default, bounds and meaning, for a person."""
+        lines = []
+        for name, variable in cls.variables().items():
+            field = cls.model_fields[name]
+            bounds = [f"{sign} {bound}" for sign, bound in _bounds(field.metadata)]
+            default = "required" if field.is_required() else f"default {field.default!r}"
+            lines.append(f"{variable}  ({', '.join([default, *bounds])})\n    {field.description}")
+        return "\n".join(lines)
+
+    @classmethod
+    def _misspelt(cls) -> list[str]:
+        prefix = cls.model_config.get("env_prefix", "").upper()
+        known = list(cls.variables().values())
+        problems = []
+        for variable in sorted(os.environ):
+            name = variable.upper()
+            if not prefix or not name.startswith(prefix) or name in known:
+                continue
+            if _SERVICE_LINK.search(name.removeprefix(prefix)):
+                continue
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            problems.append(f"{variable} is not a setting; did you mean {nearest[0]}?")
+        return problems
+
+    @classmethod
+    def _describe(cls, problem: Any) -> str:
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        variable = cls.variables().get(name, name or "settings")
+        if problem["type"] == "missing":
+            return f"{variable} is required: {cls.model_fields[name].description}"
+        # The value itself may be a secret and is not repeated.
+        return f"{variable}: {problem['msg']}"
+
+
+def _bounds(metadata: Sequence[Any]) -> Iterator[tuple[str, object]]:
+    for sign, attribute in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
+        for constraint in metadata:
+            if hasattr(constraint, attribute):
+                yield sign, getattr(constraint, attribute)

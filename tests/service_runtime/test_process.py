@@ -1,0 +1,55 @@
+"""A process ends in two stages."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROCESS = """
+import asyncio
+from service_runtime import logs
+from service_runtime.health import Health
+from service_runtime.server import Server, run
+
+async def main(stop):
+    async with Server([], Health([], []), listen="127.0.0.1:0", drain_timeout_s=1.0):
+        print("up", flush=True)
+        await stop.wait()
+        {after}
+
+logs.configure("INFO")
+run(main)
+"""
+
+
+def start(after: str) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS.format(after=after)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_drains_and_exits_0(number):
+    """SIGTERM and Ctrl-C end a process well."""
+    process = start("pass")
+
+    process.send_signal(number)
+
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert '"event": "stopped"' in err
+
+
+def test_the_second_signal_ends_at_once():
+    """Who asks twice does not wait for the drain."""
+    process = start('print("draining", flush=True); await asyncio.sleep(60)')
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "draining\n"
+
+    process.send_signal(signal.SIGTERM)
+
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1, err
