@@ -1,0 +1,105 @@
+"""A ModelService of three movies with known answers, and whether this machine has Node."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from filelock import FileLock
+from marquee.v1 import model_service_pb2 as pb
+from marquee.v1 import model_service_pb2_grpc as pb_grpc
+from marquee.v1.movie_pb2 import Movie
+
+from service_runtime.errors import InvalidRequest, NotFound, ServiceError, Unavailable, Violation, to_status
+
+ROOT = Path(__file__).parents[3]
+TITLES = {"1": "Toy Story", "2": "Heat", "3": "Clueless"}
+
+
+@dataclass
+class ThreeMovies(pb_grpc.ModelServiceServicer):
+    """Rates every movie by its own number of stars. "sleeper" is answered too late, "flaky" only when asked again."""
+
+    address: str = ""
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    async def PredictRating(  # noqa: N802
+        self,
+        request: pb.PredictRatingRequest,
+        context: grpc.aio.ServicerContext[pb.PredictRatingRequest, pb.PredictRatingResponse],
+    ) -> pb.PredictRatingResponse:
+        user_id = request.user.user_id
+        self.attempts[user_id] = self.attempts.get(user_id, 0) + 1
+        if user_id == "sleeper":
+            await asyncio.sleep(30)
+        if user_id == "flaky" and self.attempts[user_id] == 1:
+            await _refuse(context, Unavailable("warming up", retry_after_s=0.25, reason="NOT_READY"))
+        if user_id == "down":
+            await _refuse(context, Unavailable("no checkpoint yet", retry_after_s=0.25, reason="NOT_READY"))
+        if request.movie_id not in TITLES:
+            await _refuse(context, NotFound("movie", [request.movie_id], reason="MOVIE_NOT_FOUND"))
+        return pb.PredictRatingResponse(rating=float(request.movie_id), model_version="v1")
+
+    async def TopK(  # noqa: N802
+        self, request: pb.TopKRequest, context: grpc.aio.ServicerContext[pb.TopKRequest, pb.TopKResponse]
+    ) -> pb.TopKResponse:
+        violations = [
+            Violation("filter.genres_any", f"{genre!r} is no genre of this catalogue; it has Comedy, Drama")
+            for genre in request.filter.genres_any
+            if genre not in ("Comedy", "Drama")
+        ]
+        if not 1 <= request.k <= 500:
+            violations.append(Violation("k", f"must be 1 to 500, is {request.k}"))
+        if violations:
+            await _refuse(context, InvalidRequest(violations))
+        best = sorted(TITLES, reverse=True)[: request.k]
+        return pb.TopKResponse(
+            movies=[
+                pb.RankedMovie(
+                    movie_id=movie_id,
+                    score=float(movie_id),
+                    predicted_rating=float(movie_id) if movie_id != "1" else None,
+                    movie=Movie(movie_id=movie_id, title=TITLES[movie_id], year=1995),
+                )
+                for movie_id in best
+            ],
+            source=pb.ANSWER_SOURCE_PERSONAL,
+            model_version="v1",
+        )
+
+
+async def _refuse(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
+    status = to_status(error, "request-1")
+    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    await context.abort(code, status.message, trailer)
+
+
+@pytest.fixture
+async def three_movies() -> AsyncIterator[ThreeMovies]:
+    """Serves the three movies on a free port of this machine."""
+    service = ThreeMovies()  # type: ignore[abstract]  # the callers here use two of the five methods
+    server = grpc.aio.server()
+    pb_grpc.add_ModelServiceServicer_to_server(service, server)
+    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield service
+    await server.stop(grace=0)
+
+
+@pytest.fixture(scope="session")
+def node_example() -> Path:
+    """Gives the folder of the Node example with its libraries installed; needs `node` and `npm`."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not on the PATH: apt install nodejs npm")
+    folder = ROOT / "examples" / "node"
+    installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
+    with FileLock(folder / ".installing.lock"):
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    return folder
