@@ -1,0 +1,55 @@
+"""Opens channels as every caller of ours should: retries, balancing, keepalive, limits. Knows no RPC and no message."""
+
+from collections.abc import Sequence
+from importlib import resources
+
+import grpc
+import grpc.aio
+
+# The contract's limits are computed from it; see protos/marquee/v1.
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+def service_config() -> str:
+    """Returns the gRPC service config: timeouts, retries with backoff and jitter, round_robin.
+
+    It is a copy of protos/service_config.json, which callers in other languages load.
+    """
+    return resources.files("marquee.client").joinpath("service_config.json").read_text(encoding="utf-8")
+
+
+def channel_options(further: Sequence[tuple[str, int | str]] = ()) -> list[tuple[str, int | str]]:
+    """Returns the channel arguments of `open_channel`, then `further`, of which the last of a name wins."""
+    options: dict[str, int | str] = {
+        "grpc.service_config": service_config(),
+        # Servers name no config of their own by DNS; asking for one costs a lookup per channel.
+        "grpc.service_config_disable_resolution": 1,
+        "grpc.enable_retries": 1,
+        "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+        # A peer that vanished without closing is noticed after 40 s, while calls run and between them.
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_pings_without_data": 0,
+        # A service that restarts is found again within a second or two, not after two minutes.
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 2000,
+    }
+    options.update(further)
+    return list(options.items())
+
+
+def open_channel(target: str, *, options: Sequence[tuple[str, int | str]] = ()) -> grpc.aio.Channel:
+    """Opens an asyncio channel; it connects with the first call. Close it, or use it as `async with`.
+
+    Args:
+        target: host:port, or any gRPC target; of a name with several addresses all are used in turn.
+        options: Further gRPC channel arguments; they win over ours.
+    """
+    return grpc.aio.insecure_channel(target, options=channel_options(options))
+
+
+def open_sync_channel(target: str, *, options: Sequence[tuple[str, int | str]] = ()) -> grpc.Channel:
+    """Opens a blocking channel, otherwise as `open_channel`."""
+    return grpc.insecure_channel(target, options=channel_options(options))
