@@ -1,0 +1,94 @@
+"""The examples in protos/README.md run as they stand, and its table names every RPC."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from marquee.v1 import feature_service_pb2, model_service_pb2
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
+
+
+class Serving(Protocol):
+    """A ModelService that is up."""
+
+    address: str
+
+
+def block(language: str) -> str:
+    """Returns the one example of a language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+async def run(program: str, script: Path, folder: Path) -> tuple[int | None, str]:
+    """Runs a script in a folder and returns its exit status and all that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        program, script, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+    return process.returncode, output.decode()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A caller's project: a folder that has the contract in it."""
+    (tmp_path / "protos").symlink_to(ROOT / "protos")
+    return tmp_path
+
+
+async def test_the_python_example_prints_a_rating_and_recommendations(project: Path, three_movies: Serving) -> None:
+    """What a reader pastes works."""
+    script = project / "ask.py"
+    script.write_text(block("python").replace("localhost:50052", three_movies.address), encoding="utf-8")
+
+    code, output = await run(sys.executable, script, project)
+
+    assert (code, output.splitlines()) == (0, ["2.00 stars", "3 3.0", "2 2.0", "1 1.0"])
+
+
+async def test_the_python_example_prints_what_an_error_carries(project: Path, three_movies: Serving) -> None:
+    """The branch for errors is run too."""
+    example = block("python").replace("localhost:50052", three_movies.address)
+    script = project / "ask.py"
+    script.write_text(example.replace("k=3", "k=501"), encoding="utf-8")
+
+    code, output = await run(sys.executable, script, project)
+
+    assert code == 0
+    assert output.splitlines()[1:] == [
+        "INVALID_ARGUMENT INVALID_REQUEST k: must be 1 to 500, is 501",
+        "k must be 1 to 500, is 501",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("movie_id", "begins"), [("2", "2.00 stars"), ("99", "NOT_FOUND no movie '99'")], ids=["answer", "error"]
+)
+async def test_the_node_example_runs(
+    project: Path, node_example: Path, three_movies: Serving, movie_id: str, begins: str
+) -> None:
+    """What a reader pastes works, for an answer and for an error."""
+    (project / "node_modules").symlink_to(node_example / "node_modules")
+    script = project / "ask.mjs"
+    example = block("javascript").replace("localhost:50052", three_movies.address)
+    script.write_text(example.replace("movieId: '2'", f"movieId: '{movie_id}'"), encoding="utf-8")
+
+    code, output = await run("node", script, project)
+
+    assert code == 0
+    assert output.startswith(begins)
+
+
+def test_the_table_names_every_rpc() -> None:
+    """An RPC that is added to the contract is added to the table."""
+    files = (feature_service_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR)
+    methods = {
+        method for file in files for service in file.services_by_name.values() for method in service.methods_by_name
+    }
+
+    assert set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) == methods
