@@ -189,7 +189,7 @@ def _listed_rows(dataset: Dataset, path: Path) -> tuple[NDArray[np.int64], tuple
     unmatched = (user_rows < 0) | (movie_rows < 0) | ~np.isin(listed, pairs)
     if unmatched.mean() > MAX_UNMATCHED_SHARE:
         first = int(np.flatnonzero(unmatched)[0])
-        line = int(table.row_lines[np.asarray([first])][0])
+        line = int(table.lines_of(np.asarray([first]))[0])
         raise HoldoutError(
             f"{path}, line {line:,}: {dataset.name} has no rating of user {users.labels[users.codes[first]]!r} for "
             f"movie {movies.labels[movies.codes[first]]!r}, and of {int(unmatched.sum()):,} of {len(unmatched):,} rows "

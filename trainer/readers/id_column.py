@@ -32,11 +32,9 @@ def encode_column(values: pa.Array) -> EncodedColumn:
         values = values.dictionary_encode()
     distinct = values.dictionary
     indices = pc.fill_null(values.indices, len(distinct)).to_numpy(zero_copy_only=False)
-    broken = None
-    if pa.types.is_binary(distinct.type):
-        broken_labels = not_utf8(distinct)
-        broken = np.append(broken_labels, False)[indices] if broken_labels.any() else None
     text = pa.concat_arrays([text_values(distinct), pa.array([""])])
+    broken_labels = not_utf8(text)
+    broken = broken_labels[indices] if broken_labels.any() else None
     # Trimming may have made two values one.
     merged = text.dictionary_encode()
     code_of = merged.indices.to_numpy(zero_copy_only=False).astype(np.int32)

@@ -16,6 +16,7 @@ from trainer.readers.id_column import EncodedColumn, encode_column
 from trainer.readers.layouts import Layout
 from trainer.readers.raw_table import RawTable, read_table
 from trainer.readers.source import SourceFile
+from trainer.readers.utf8_stream import quoted
 
 T = TypeVar("T")
 
@@ -71,8 +72,8 @@ def read_keyed_table(file: SourceFile, layout: Layout, key: str, max_share: floa
         if len(rows):
             good[rows] = False
             shown = rows[:SHOWN_PER_REASON]
-            texts = [f"{key} {ids.labels[ids.codes[row]]!r}" for row in shown]
-            table.broken.add(rule, table.row_lines[shown].tolist(), texts, len(rows))
+            texts = [f"{key} {quoted(ids.labels[ids.codes[row]])}" for row in shown]
+            table.broken.add(rule, table.lines_of(shown).tolist(), texts, len(rows))
 
     for column in columns.values():
         if column.not_utf8 is not None:

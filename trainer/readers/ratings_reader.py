@@ -21,6 +21,7 @@ from trainer.readers.layouts import Layout
 from trainer.readers.rating_scale import detect_scale, on_scale
 from trainer.readers.raw_table import RawTable, read_table
 from trainer.readers.source import SourceFile
+from trainer.readers.utf8_stream import quoted
 from two_tower.serving import RatingScale
 
 
@@ -72,7 +73,7 @@ class _Sieve:
             self.good[rows] = False
             shown = rows[:SHOWN_PER_REASON]
             texts = [values.at(int(row)) for row in shown]
-            self._table.broken.add(rule, self._table.row_lines[shown].tolist(), texts, len(rows), harmless=harmless)
+            self._table.broken.add(rule, self._table.lines_of(shown).tolist(), texts, len(rows), harmless=harmless)
 
     def drop_blank(self, bad: NDArray[np.bool_]) -> None:
         """Takes out lines on which nothing stands."""
@@ -87,7 +88,7 @@ class _Texts:
     columns: Sequence[tuple[str, EncodedColumn]]
 
     def at(self, row: int) -> str:
-        return ", ".join(f"{name} {column.labels[column.codes[row]]!r}" for name, column in self.columns)
+        return ", ".join(f"{name} {quoted(column.labels[column.codes[row]])}" for name, column in self.columns)
 
 
 def read_ratings(

@@ -4,23 +4,24 @@ Knows delimiters, quotes and encodings; knows no user, movie or rating. Ids and 
 that 25 million rows cost four bytes each and every check runs on the distinct values.
 """
 
-import csv
+import codecs
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainer.errors import DataError
-from trainer.readers.broken_rows import BrokenRows
+from trainer.readers.broken_rows import SHOWN_PER_REASON, BrokenRows
+from trainer.readers.delimited_text import parse
 from trainer.readers.layouts import FileKind, Layout, known_layout, layout_of_header, split_header
 from trainer.readers.source import SourceFile, damage_named, in_memory
+from trainer.readers.utf8_stream import MARKED, mark_undecodable, quoted
 
 FIRST_LINE_BYTES = 64 * 1024
 SHOWN_LETTERS = 60
@@ -33,10 +34,10 @@ class RawTable:
 
     Attributes:
         layout: How the file was read.
-        columns: Values by role: dictionary-encoded binary for text, or the file's own type for Parquet numbers.
+        columns: Values by role: text, dictionary-encoded unless asked otherwise; Parquet keeps its own types.
         num_rows: Rows in `columns`.
         num_lines: Rows that the file has, the unreadable ones included, blank ones not.
-        row_lines: Line of each row (1 is the first), made only when asked.
+        lines_of: Tells the lines (the first is 1) of given rows; works only when asked, for broken rows are few.
         broken: The unusable rows so far.
     """
 
@@ -44,40 +45,8 @@ class RawTable:
     columns: Mapping[str, pa.Array]
     num_rows: int
     num_lines: int
-    row_lines: "RowLines"
+    lines_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     broken: BrokenRows
-
-
-class RowLines:
-    """Tells the line on which a row stood; works only when asked, for broken rows are few."""
-
-    def __init__(self, file: SourceFile, layout: Layout, first_line: int, skipped: Sequence[int], exact: bool) -> None:
-        self._file = file
-        self._layout = layout
-        self._first_line = first_line
-        self._skipped = np.asarray(sorted(skipped), np.int64)
-        self._exact = exact
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the lines of the given rows. int64 [len(rows)]."""
-        if not self._exact:
-            return self._counted_lines()[rows]
-        # The k-th skipped line has skipped[k] - first_line - k rows before it.
-        before = self._skipped - self._first_line - np.arange(len(self._skipped))
-        return rows + self._first_line + np.searchsorted(before, rows, side="right")
-
-    def _counted_lines(self) -> NDArray[np.int64]:
-        """Walks the file row by row, since quoted fields hold line breaks."""
-        lines: list[int] = []
-        with self._file.open_stream() as stream, damage_named(self._file.shown):
-            text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
-            reader = csv.reader(text, delimiter=self._layout.delimiter)
-            start = 1
-            for fields in reader:
-                if len(fields) == len(self._layout.header) or not fields:
-                    lines.append(start)
-                start = reader.line_num + 1
-        return np.asarray(lines[1 if self._layout.has_header else 0 :], np.int64)
 
 
 def detect_layout(file: SourceFile, kind: FileKind, columns: Mapping[str, str]) -> Layout:
@@ -96,16 +65,17 @@ def detect_layout(file: SourceFile, kind: FileKind, columns: Mapping[str, str]) 
             schema = _parquet(file, stream).schema_arrow
         return layout_of_header(file.shown, schema.names, "", kind, columns)
     with file.open_stream() as stream, damage_named(file.shown):
-        start = stream.read(FIRST_LINE_BYTES)
-    if not start.strip():
-        raise DataError(f"{file.shown}: is empty; it needs a first line that names its columns")
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        first_line = stream.readline(FIRST_LINE_BYTES)
+    if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{file.shown}: is text in UTF-16; save it as UTF-8")
+    names = first_line.removeprefix(codecs.BOM_UTF8).strip(b"\r\n")
+    if not names.strip():
+        absent = "is empty" if file.size_bytes <= len(first_line) else "begins with an empty line"
+        raise DataError(f"{file.shown}: {absent}; it needs a first line that names its columns")
     try:
-        first = start.removeprefix(b"\xef\xbb\xbf").splitlines()[0].decode()
+        header, delimiter = split_header(names.decode())
     except UnicodeDecodeError:
         raise DataError(f"{file.shown}, line 1: the column names are not UTF-8; save the file as UTF-8") from None
-    header, delimiter = split_header(first)
     return layout_of_header(file.shown, header, delimiter, kind, columns)
 
 
@@ -115,7 +85,7 @@ def read_table(file: SourceFile, layout: Layout, plain: Sequence[str] = ()) -> R
     Args:
         file: The file.
         layout: How to read it.
-        plain: Roles whose values are mostly different and come as plain binary, not dictionary-encoded.
+        plain: Roles whose values are mostly different and come as they stand, not dictionary-encoded.
 
     Raises:
         DataError: It is damaged or has no rows.
@@ -127,58 +97,14 @@ def read_table(file: SourceFile, layout: Layout, plain: Sequence[str] = ()) -> R
 
 
 def _read_delimited(file: SourceFile, layout: Layout, plain: Sequence[str]) -> RawTable:
-    invalid: list[tuple[int, str]] = []
-
-    def note(row: Any) -> str:
-        invalid.append((row.number, row.text))
-        return "skip"
-
-    kinds = {
-        name: pa.binary() if role in plain else pa.dictionary(pa.int32(), pa.binary())
-        for role, name in layout.columns.items()
-    }
-    stream = _LineCount(_prepared(file, layout))
-    try:
-        with damage_named(file.shown):
-            table = arrow_csv.read_csv(
-                pa.PythonFile(stream, mode="r"),
-                read_options=arrow_csv.ReadOptions(
-                    # Only the serial reader knows line numbers; it reads 25 million rows in seconds.
-                    use_threads=False,
-                    column_names=None if layout.has_header else list(layout.header),
-                ),
-                parse_options=arrow_csv.ParseOptions(
-                    delimiter="\t" if layout.delimiter == "::" else layout.delimiter,
-                    quote_char='"' if layout.quoting else False,
-                    invalid_row_handler=note,
-                    ignore_empty_lines=False,
-                ),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=kinds, include_columns=list(kinds), strings_can_be_null=False, check_utf8=False
-                ),
-            )
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{file.shown}: cannot be read as {layout.label} ({error})") from error
-    table = table.unify_dictionaries()
+    text = parse(lambda: _prepared(file, layout), file.shown, layout, plain)
     broken = BrokenRows(file.shown)
-    broken.add(
-        f"not {len(layout.header)} columns: skipped",
-        [line for line, _ in invalid],
-        [_quote(text) for _, text in invalid],
-        len(invalid),
-    )
-    first_line = 2 if layout.has_header else 1
-    total = table.num_rows + len(invalid) + first_line - 1
-    # Fewer rows than line ends means that quoted fields hold line breaks.
-    exact = not layout.quoting or stream.num_lines <= total
-    return RawTable(
-        layout,
-        {role: _whole(table[name]) for role, name in layout.columns.items()},
-        table.num_rows,
-        table.num_rows + len(invalid),
-        RowLines(file, layout, first_line, [line for line, _ in invalid], exact),
-        broken,
-    )
+    quotes = [quoted(row.text[:SHOWN_LETTERS]) for row in text.invalid[:SHOWN_PER_REASON]]
+    lines = text.invalid_lines(SHOWN_PER_REASON)
+    broken.add(f"not {len(layout.header)} columns: skipped", lines, quotes, text.lost_lines)
+    columns = {role: _whole(text.table[name]) for role, name in layout.columns.items()}
+    num_rows = text.table.num_rows
+    return RawTable(layout, columns, num_rows, num_rows + text.lost_lines, text.lines, broken)
 
 
 def _read_parquet(file: SourceFile, layout: Layout) -> RawTable:
@@ -189,7 +115,7 @@ def _read_parquet(file: SourceFile, layout: Layout) -> RawTable:
     for role, name in layout.columns.items():
         columns[role] = _whole(table[name])
     broken = BrokenRows(file.shown, unit="row")
-    return RawTable(layout, columns, table.num_rows, table.num_rows, RowLines(file, layout, 1, [], True), broken)
+    return RawTable(layout, columns, table.num_rows, table.num_rows, lambda rows: rows + 1, broken)
 
 
 def _parquet(file: SourceFile, stream: IO[bytes]) -> pq.ParquetFile:
@@ -216,33 +142,6 @@ def _prepared(file: SourceFile, layout: Layout) -> IO[bytes]:
     return io.BytesIO(content if last == "utf-8" else content.decode(last).encode())
 
 
-class _LineCount(io.RawIOBase):
-    """Passes a stream on and counts its lines."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._ends_open = False
-        self._line_ends = 0
-
-    @property
-    def num_lines(self) -> int:
-        return self._line_ends + self._ends_open
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._stream.read(size)
-        if block:
-            self._line_ends += block.count(b"\n")
-            self._ends_open = not block.endswith(b"\n")
-        return block
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
@@ -250,35 +149,17 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return whole
 
 
-def _quote(text: str) -> str:
-    text = text.replace("\t", "\\t").replace("\n", "\\n")
-    return repr(text) if len(text) <= SHOWN_LETTERS else repr(text[:SHOWN_LETTERS]) + "..."
-
-
-def not_utf8(values: pa.Array) -> NDArray[np.bool_]:
-    """Tells which binary values are not UTF-8; costs a Python loop only if there are any. bool [len(values)]."""
-    try:
-        values.cast(pa.string())
-    except pa.ArrowInvalid:
-        return np.asarray([not _is_utf8(value) for value in values.to_pylist()], np.bool_)
-    return np.zeros(len(values), np.bool_)
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def not_utf8(texts: pa.Array) -> NDArray[np.bool_]:
+    """Tells which texts hold bytes that are not UTF-8. bool [len(texts)]."""
+    marked = pc.match_substring_regex(texts, MARKED).fill_null(False)
+    return np.asarray(marked.to_numpy(zero_copy_only=False), np.bool_)
 
 
 def text_values(values: pa.Array) -> pa.Array:
-    """Turns binary or other values into trimmed strings; what is not UTF-8 gets replacement signs, null becomes ""."""
+    """Turns values of any type into trimmed strings; null becomes ""."""
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        if not_utf8(values).any():
-            values = pa.array([value.decode(errors="replace") for value in values.to_pylist()], pa.string())
-        else:
-            values = values.cast(pa.string())
+        decoded = (value.decode(errors="surrogateescape") if value is not None else "" for value in values.to_pylist())
+        values = pa.array([mark_undecodable(text) for text in decoded], pa.string())
     elif pa.types.is_floating(values.type) and not pc.any(pc.not_equal(pc.floor(values), values)).as_py():
         # Tables written by pandas hold whole-numbered ids as floats once one of them was missing.
         values = values.cast(pa.int64()).cast(pa.string())
