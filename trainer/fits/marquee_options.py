@@ -1,0 +1,76 @@
+"""How `marquee` is trained: every constant, its range and where it comes from. Knows no data.
+
+"Recipe" below is the search on validation rows of MovieLens 100K, latest-small and 1M that docs/experiments.md records.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Constants of the fit; None means: chosen by the size of the data, see `trainer.fits.marquee`.
+
+    Attributes:
+        hidden_size: Hidden units of the movie tower, 1 or more. None: 400 below 300,000 ratings, else 600.
+        tower_epochs: Passes over all movies, 1 or more.
+        tower_batch: Movies a step, 1 or more. None: 64 below 300,000 ratings, else 128.
+        tower_learning_rate: Of Adam, above 0. Recipe.
+        tower_weight_decay: L2 on both sides of the tower, 0 or more. None: by ratings a movie, see
+            `trainer.fits.marquee`.
+        input_dropout: Share of observed inputs hidden, 0..1. None: .3 below 300,000 ratings, else .5. Recipe.
+        side_scale: Factor on content features before the tower, 0 or more: at 1 they learn far too slowly. None: 8
+            below 20 ratings a movie, else 4. Recipe.
+        rating_size: Coordinates that the tower is compressed to, 1 or more. None: 96 below 300,000 ratings, else 128.
+        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0.
+        noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
+        profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.
+        implicit_ridge: λ of the ridge from watched movies to user vector, above 0.
+        implicit_damping: Watched movies at which that counts half, above 0. Recipe.
+        prior_events: q, events that weigh against a trained vector as new ones come, above 0. Recipe.
+        ranking_size: Coordinates of the retrieval head with times, 1 or more. Recipe.
+        ranking_epochs: Passes over all users, 1 or more.
+        ranking_cuts: Cuts of each user's history in a pass, 1 or more. None: up to 60, fewer where the catalogue is
+            large, so that the time stays bounded.
+        ranking_batch: Users a step, 1 or more. Recipe.
+        ranking_learning_rate: Of Adam, above 0. Recipe.
+        ranking_weight_decay: L2 on the three tables, 0 or more. Recipe.
+        history_dropout: Share of a history hidden at each cut, 0..1. Recipe.
+        short_decay: Events after which the short memory has faded to 1/e, above 0. Recipe.
+        long_decay: The same for the long memory. Recipe.
+        flat_gain: Part of the long memory that never fades, 0 or more. Recipe.
+        untimed_size: Coordinates of the retrieval head without times, 1 or more.
+        untimed_dropout: EDLAE's p, 0 up to but not 1. Recipe.
+        untimed_ridge: EDLAE's λ, above 0. Recipe.
+        content_ridge: λ of the ridges that make a movie from content, above 0.
+        max_closed_form_movies: Movies that take part in solutions whose time is cubic in their number, 1 or more.
+    """
+
+    hidden_size: int | None = None
+    tower_epochs: int = 20
+    tower_batch: int | None = None
+    tower_learning_rate: float = 1e-3
+    tower_weight_decay: float | None = None
+    input_dropout: float | None = None
+    side_scale: float | None = None
+    rating_size: int | None = None
+    prior_spread: float = 2.0
+    noise_share: float = 0.8
+    profile_ridge: float = 50.0
+    implicit_ridge: float = 20.0
+    implicit_damping: float = 10.0
+    prior_events: float = 5.0
+    ranking_size: int = 128
+    ranking_epochs: int = 20
+    ranking_cuts: int | None = None
+    ranking_batch: int = 32
+    ranking_learning_rate: float = 3e-3
+    ranking_weight_decay: float = 1e-5
+    history_dropout: float = 0.3
+    short_decay: float = 2.0
+    long_decay: float = 12.0
+    flat_gain: float = 0.1
+    untimed_size: int = 256
+    untimed_dropout: float = 0.3
+    untimed_ridge: float = 300.0
+    content_ridge: float = 10.0
+    max_closed_form_movies: int = 8000

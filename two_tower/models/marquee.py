@@ -1,0 +1,232 @@
+"""The `marquee` model as it serves: a closed-form Bayesian rating head and a log-linear retrieval head.
+
+Rating: the neural movie tower has run; what is left of it is one compressed vector z_i a movie, whitened so that user
+vectors have the prior N(m, I). A user's vector is the mean of his posterior given his ratings (a ridge regression on
+his movies' vectors): computed from his history where that is complete, else from the trained vector and the events
+since. Retrieval: a user is a decaying sum of the rows of the movies he watched.
+
+Movies that the checkpoint does not know are made from content by ridge regressions; in a history, their ratings count
+with extra noise, and for retrieval they count as if not watched, since they have no row there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from two_tower.features import FeatureEncoder
+from two_tower.models.marquee_config import MarqueeConfig
+from two_tower.models.marquee_content import (
+    movie_content,
+    num_movie_features,
+    num_profile_features,
+    profile_content,
+)
+from two_tower.models.marquee_histories import CountedEvents
+from two_tower.movie_columns import MovieColumns
+from two_tower.restoring import decode_config, require_tensors, require_vocabularies
+from two_tower.ridge import posterior_means
+from two_tower.serving import FactoredModel, MovieEmbeddings, RatingScale, UserEmbeddings
+from two_tower.user_columns import UserColumns
+
+
+def tensor_shapes(config: MarqueeConfig, encoder: FeatureEncoder) -> dict[str, tuple[int, ...]]:
+    """Returns the name and shape of every tensor of a model.
+
+    U users and I movies, each with row 0 for the unknown, F movie features, P profile flags, R and K coordinates.
+    """
+    users, movies = len(encoder.users), len(encoder.movies)
+    features, flags = num_movie_features(encoder), num_profile_features(encoder)
+    rating, ranking = config.rating_size, config.ranking_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "ranking.vectors": (movies, ranking),
+        "ranking.biases": (movies,),
+        "ranking.user_bias": (ranking,),
+        "ranking.memories": (users, len(config.memories), ranking),
+        "ranking.from_content": (features + 1, ranking + 1),
+    }
+    shapes |= {f"ranking.{table}": (movies, ranking) for table in config.tables}
+    if config.scale is not None:
+        shapes |= {
+            "rating.vectors": (movies, rating),
+            "rating.biases": (movies,),
+            "rating.users": (users, rating),
+            "rating.user_counts": (users,),
+            "rating.from_content": (features + 1, rating + 1),
+            "rating.profile_shares": (flags,),
+            "rating.from_profile": (flags, rating),
+            "rating.implicit": (movies, rating),
+        }
+    return shapes
+
+
+class Marquee(FactoredModel):
+    """Both heads over one set of movies and users.
+
+    B users, E events, M catalogue movies, R rating and K ranking coordinates.
+    """
+
+    name: ClassVar[str] = "marquee"
+
+    def __init__(self, config: MarqueeConfig, encoder: FeatureEncoder, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the tensors that `tensor_shapes` names, all on one device."""
+        self._config = config
+        self._encoder = encoder
+        self._tensors = dict(tensors)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the tables."""
+        return self._tensors["ranking.vectors"].device
+
+    @property
+    def rating_scale(self) -> RatingScale | None:
+        """The scale of the data."""
+        return self._config.scale
+
+    @torch.no_grad()
+    def embed_movies(self, movies: MovieColumns) -> MovieEmbeddings:
+        """Looks trained movies up; makes the others from genres and year."""
+        rows = self._encoder.movies.rows_of(movies.movie_ids)
+        known = rows > 0
+        index = self._to_device(rows)
+        features = movie_content(movies, self._encoder)
+        content = self._to_device(np.pad(features, ((0, 0), (0, 1)), constant_values=1))  # [M, F + 1]
+        is_known = self._to_device(known)
+
+        def head(name: str) -> tuple[Tensor, Tensor]:
+            made = content @ self._tensors[f"{name}.from_content"]
+            vectors = torch.where(is_known[:, None], self._tensors[f"{name}.vectors"][index], made[:, :-1])
+            return vectors.contiguous(), torch.where(is_known, self._tensors[f"{name}.biases"][index], made[:, -1])
+
+        ranking_vectors, ranking_biases = head("ranking")
+        if self._config.scale is None:
+            rating_vectors = torch.zeros(len(movies), 0, device=self.device)
+            rating_biases = torch.zeros(len(movies), device=self.device)
+        else:
+            rating_vectors, rating_biases = head("rating")
+        return MovieEmbeddings(
+            rating_vectors, rating_biases, ranking_vectors, ranking_biases, known, np.where(known, rows, -1)
+        )
+
+    @torch.no_grad()
+    def embed_users(self, users: UserColumns, movies: MovieEmbeddings) -> UserEmbeddings:
+        """Infers users from their histories, their profiles and what the checkpoint holds of them."""
+        user_rows = self._encoder.users.rows_of(users.user_ids)
+        # A complete history is better evidence than the vector that was trained on a part of it.
+        user_rows = np.where(users.histories.complete, 0, user_rows)
+        events = CountedEvents.of(users.histories, user_rows > 0, self._config.data_until_ms)
+        return UserEmbeddings(
+            self._rating_vectors(users, user_rows, events, movies), self._ranking_vectors(user_rows, events, movies)
+        )
+
+    def knows_users(self, user_ids: list[str | None]) -> NDArray[np.bool_]:
+        """Tells for each id whether the checkpoint holds a trained vector for it."""
+        return self._encoder.users.rows_of(user_ids) > 0
+
+    def config(self) -> dict[str, Any]:
+        """Returns the config as JSON values."""
+        return {**asdict(self._config), "memories": [asdict(memory) for memory in self._config.memories]}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns all tables by name."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors.items()}
+
+    def vocabularies(self) -> dict[str, list[str]]:
+        """Returns all vocabularies by name."""
+        return self._encoder.vocabularies()
+
+    @classmethod
+    def restore(
+        cls,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        vocabularies: Mapping[str, list[str]],
+        device: torch.device,
+    ) -> Self:
+        """Rebuilds the model."""
+        parsed = decode_config(MarqueeConfig, config)
+        require_vocabularies(vocabularies, FeatureEncoder.vocabulary_names())
+        encoder = FeatureEncoder.restore(vocabularies, parsed.ages, parsed.years)
+        require_tensors(tensors, tensor_shapes(parsed, encoder))
+        return cls(parsed, encoder, {name: tensor.to(device) for name, tensor in tensors.items()})
+
+    def _rating_vectors(
+        self, users: UserColumns, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings
+    ) -> Tensor:
+        """Returns the posterior mean of each user's vector. [B, R]."""
+        if self._config.scale is None:
+            return torch.zeros(len(users), 0, device=self.device)
+        trained = self._to_device(user_rows > 0)
+        rows = self._to_device(user_rows)
+        strangers = self._stranger_priors(users, events, movies)
+        means = torch.where(trained[:, None], self._tensors["rating.users"][rows], strangers)  # [B, R]
+        # A trained vector is less uncertain than a stranger's the more ratings it was made of.
+        counts = torch.where(trained, self._tensors["rating.user_counts"][rows], 0.0)
+        spreads = torch.sqrt(self._config.prior_events / (self._config.prior_events + counts))  # [B]
+        noise = np.where(movies.known[events.movie_numbers], 0, self._config.cold_noise_variance)
+        precisions = (1 / np.sqrt(noise + self._config.noise_variance)).astype(np.float32)  # [E]
+        vectors = means.clone()
+        for block in events.rated_blocks():
+            who = self._to_device(block.users)
+            watched = self._to_device(events.movie_numbers[block.entries])  # [b, L]
+            ratings = self._to_device(events.ratings[block.entries])  # [b, L]
+            weights = self._to_device(np.where(block.inside, precisions[block.entries], np.float32(0)))  # [b, L]
+            designs = movies.rating_vectors[watched]  # [b, L, R]
+            expected = movies.rating_biases[watched] + torch.bmm(designs, means[who][:, :, None])[:, :, 0]
+            designs = designs * (weights * spreads[who][:, None])[:, :, None]
+            shifts = posterior_means(designs, (ratings - expected) * weights)  # [b, R]
+            vectors[who] = means[who] + shifts * spreads[who][:, None]
+        return vectors
+
+    def _stranger_priors(self, users: UserColumns, events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
+        """Returns what is expected of a user from his profile and from which movies he watched. [B, R]."""
+        flags, flag_known = (self._to_device(part) for part in profile_content(users.profiles, self._encoder))
+        # Less its share in the data, so that a field that is unknown, all zeros, is the average of those known.
+        profiles = flags - flag_known * self._tensors["rating.profile_shares"]  # [B, P]
+        counts = events.lengths()
+        # n^-½ per movie, the whole damped by n / (n + 10): the recipe's prior mean.
+        scales = np.sqrt(counts) / (counts + self._config.implicit_damping)
+        weights = np.repeat(scales, counts).astype(np.float32)
+        implicit = self._sum_rows("rating.implicit", events, weights, movies)
+        return profiles @ self._tensors["rating.from_profile"] + implicit
+
+    def _ranking_vectors(self, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
+        """Returns the weighted sum of each user's memories. [B, K]."""
+        events = events.keep(movies.movie_rows[events.movie_numbers] >= 0)
+        ages, counts = events.ages(), events.lengths()
+        vectors = self._tensors["ranking.user_bias"].expand(len(user_rows), -1)  # [B, K]
+        for table in self._config.tables:
+            weights = sum(
+                memory.gain * memory.decay ** ages.astype(np.float64)
+                for memory in self._config.memories
+                if memory.table == table
+            )
+            vectors = vectors + self._sum_rows(f"ranking.{table}", events, np.asarray(weights, np.float32), movies)
+        # What the checkpoint remembers has faded by the events since; row 0 remembers nothing.
+        left = np.array([memory.decay for memory in self._config.memories])[None] ** counts[:, None]
+        left = left * np.array([memory.gain for memory in self._config.memories])  # [B, memories]
+        remembered = self._tensors["ranking.memories"][self._to_device(user_rows)]  # [B, memories, K]
+        return vectors + (remembered * self._to_device(left.astype(np.float32))[:, :, None]).sum(dim=1)
+
+    def _sum_rows(
+        self, table: str, events: CountedEvents, weights: NDArray[np.float32], movies: MovieEmbeddings
+    ) -> Tensor:
+        """Returns the weighted sum of the rows of each user's movies; a movie without a row adds nothing."""
+        rows = np.maximum(movies.movie_rows[events.movie_numbers], 0)
+        return functional.embedding_bag(
+            self._to_device(rows),
+            self._tensors[table],
+            self._to_device(events.offsets),
+            mode="sum",
+            per_sample_weights=self._to_device(weights),
+            include_last_offset=True,
+        )
+
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
