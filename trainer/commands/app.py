@@ -1,0 +1,39 @@
+"""Puts the commands together, and ends each with its exit status. Knows no command by what it does."""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from trainer.commands import asking, data, publishing, registry, training
+from trainer.errors import TrainerError
+from two_tower.errors import TwoTowerError
+
+
+class _Commands(TyperGroup):
+    """Shows what a person can act on as one message; everything else is a defect of ours and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (TrainerError, TwoTowerError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(getattr(error, "exit_status", TrainerError.exit_status)) from error
+
+
+def make_app() -> typer.Typer:
+    """Returns the application with all commands."""
+    app = typer.Typer(
+        name="trainer",
+        cls=_Commands,
+        help="Rebuilds recommenders from data, proves them, publishes their features, and asks the running services.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode=None,
+    )
+    for commands in (data, training, publishing, asking, registry):
+        commands.register(app)
+    return app

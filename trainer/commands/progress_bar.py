@@ -1,0 +1,30 @@
+"""Shows on a terminal how far a long command has come. Knows counts and texts only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from trainer.fits import Progress as Report
+
+
+@contextmanager
+def progress_bar(first_message: str) -> Iterator[Report]:
+    """Gives a function to report progress to; draws on the error stream, so that output can be piped."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(first_message, total=None)
+
+        def report(done: int, total: int, message: str) -> None:
+            bar.update(task, completed=done, total=total, description=message)
+
+        yield report

@@ -1,0 +1,75 @@
+"""The commands that look at a registry and point labels: label, inspect-checkpoint."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from trainer.commands.registry_options import RegistryOption, resolve_version
+from two_tower import checkpoint as checkpoints
+from two_tower.registry import STABLE, Registry
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to an application."""
+    app.command("label")(label_command)
+    app.command("inspect-checkpoint")(inspect_checkpoint_command)
+
+
+def label_command(
+    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")],
+    label: Annotated[str, typer.Argument(help="The label to point at it.")],
+    registry: RegistryOption,
+) -> None:
+    """Points a label at a checkpoint, which is read and asked its golden users first."""
+    store = Registry(registry)
+    resolved = resolve_version(store, version)
+    checkpoints.self_check(checkpoints.load(store.path_of(resolved)))
+    before = store.label(label)
+    store.set_label(label, resolved, reason="set by hand")
+    typer.echo(f"{label}: {before or 'nothing'} -> {resolved}; services take it up when they start")
+
+
+def inspect_checkpoint_command(
+    registry: RegistryOption,
+    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")] = STABLE,
+) -> None:
+    """Shows what a checkpoint says about itself, and whether it can be served."""
+    store = Registry(registry)
+    folder = store.path_of(resolve_version(store, version))
+    manifest = checkpoints.read_manifest(folder)
+    labels = [name for name, labelled in store.labels().items() if labelled == manifest.version]
+    metrics, rows, scale = manifest.metrics, manifest.trained_rows, manifest.rating_scale
+    facts = {
+        "model": manifest.model,
+        "labels": ", ".join(labels) or "none",
+        "made": _moment(manifest.created_at_ms),
+        "commit": manifest.commit or "unknown",
+        "data": f"{manifest.data_name}, as of {_moment(manifest.snapshot_time_ms)}",
+        "data hash": manifest.data_sha256,
+        "trained on": f"{rows.count:,} rows: all but {rows.holdout}, seed {rows.seed}",
+        "data until": _moment(manifest.data_until_ms) if manifest.has_times else "no times",
+        "scale": f"{scale.low:g} to {scale.high:g} by {scale.step:g}" if scale else "no ratings",
+        "rmse, mae": f"{_number(metrics.rmse)}, {_number(metrics.mae)} on {metrics.num_ratings:,} ratings",
+        "ndcg@10, recall@10": f"{_number(metrics.ndcg_at_10)}, {_number(metrics.recall_at_10)} of "
+        f"{metrics.num_users:,} users",
+        "options": ", ".join(f"{name}={value}" for name, value in manifest.options.items()),
+        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
+        "size": f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f} MB",
+    }
+    table = Table(title=manifest.version, show_header=False)
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    Console().print(table)
+    checkpoints.self_check(checkpoints.load(folder))
+    typer.echo("It loads, and answers its golden users as it did when it was made.")
+
+
+def _moment(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,153 @@
+"""The commands that make and judge checkpoints: train, evaluate."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from trainer.commands.data_options import (
+    DEFAULT_MAX_BROKEN,
+    ColumnsOption,
+    DataOption,
+    MaxBrokenOption,
+    MoviesOption,
+    ScaleOption,
+    UsersOption,
+    read_options,
+)
+from trainer.commands.progress_bar import progress_bar
+from trainer.commands.registry_options import DEFAULT_CHECKPOINT, CheckpointOption, RegistryOption, resolve_version
+from trainer.evaluation import RANKS, evaluate
+from trainer.fits import fit_function
+from trainer.fits.options import parse_options
+from trainer.predictions import check_table_path, write_lists, write_predictions
+from trainer.snapshot import divide_again, join_notes, take_snapshot
+from trainer.splits import HOLDOUTS
+from trainer.training import DEFAULT_MODEL, Request, train
+from two_tower import checkpoint as checkpoints
+from two_tower.manifest import Manifest, Metrics
+from two_tower.models import MODELS
+from two_tower.registry import STABLE, Registry
+
+_MODELS = ", ".join(sorted(MODELS))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to an application."""
+    app.command("train")(train_command)
+    app.command("evaluate")(evaluate_command)
+
+
+def train_command(
+    data: DataOption,
+    registry: RegistryOption,
+    model: Annotated[str, typer.Option("--model", help=f"Which model: {_MODELS}.")] = DEFAULT_MODEL,
+    holdout: Annotated[
+        str | None,
+        typer.Option("--holdout", help=f"{HOLDOUTS}. Default: temporal:0.1, or random:0.1 where there are no times."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of split and fit.")] = 0,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of the model; a wrong one lists them all."),
+    ] = None,
+    label: Annotated[
+        str, typer.Option("--label", help="Label for the checkpoint, given if no checkpoint has it yet.")
+    ] = STABLE,
+    judge_on: Annotated[
+        Literal["test", "validation"],
+        typer.Option("--judge-on", help="validation: choose options by it, the test rows stay untouched (leave-last)."),
+    ] = "test",
+    columns: ColumnsOption = "",
+    users: UsersOption = None,
+    movies: MoviesOption = None,
+    scale: ScaleOption = "",
+    max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+) -> None:
+    """Makes a checkpoint from data and judges it on rows that it has not seen."""
+    # What can be refused at once is refused before minutes of reading.
+    parse_options(fit_function(model).options_class, options or [])
+    store = Registry(registry)
+    with progress_bar("reading") as progress:
+        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
+        request = Request(model, holdout, seed, judge_on, options or [], label)
+        outcome = train(snapshot, store, request, progress)
+    if outcome.notes:
+        typer.echo(join_notes(outcome.notes))
+    _show(outcome.manifest)
+    typer.echo(f"checkpoint: {outcome.manifest.version}")
+    if outcome.labelled:
+        typer.echo(f"{label} names it now.")
+    else:
+        typer.echo(
+            f"{label} still names {store.label(label)}. To serve this one instead:\n"
+            f"  python -m trainer label {outcome.manifest.version} {label} --registry {registry}"
+        )
+
+
+def evaluate_command(
+    data: DataOption,
+    registry: RegistryOption,
+    checkpoint: CheckpointOption = DEFAULT_CHECKPOINT,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="FILE", help="Also write user_id, movie_id, rating, predicted: .csv or .parquet."
+        ),
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        typer.Option("--lists", metavar="FILE", help="Also write user_id, rank, movie_id: .csv or .parquet."),
+    ] = None,
+    length: Annotated[int, typer.Option("-k", min=RANKS, max=500, help="Length of the lists.")] = RANKS,
+    columns: ColumnsOption = "",
+    users: UsersOption = None,
+    movies: MoviesOption = None,
+    scale: ScaleOption = "",
+    max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+) -> None:
+    """Judges a checkpoint again, on exactly the rows that its training held out."""
+    for path in (predictions, lists):
+        if path is not None:
+            check_table_path(path)
+    store = Registry(registry)
+    loaded = checkpoints.load(store.path_of(resolve_version(store, checkpoint)))
+    checkpoints.self_check(loaded)
+    with progress_bar("reading") as progress:
+        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
+        parts = divide_again(snapshot, loaded.manifest)
+        evaluation = evaluate(
+            loaded.model,
+            snapshot.data,
+            parts.train,
+            parts.held_out,
+            protocol=loaded.manifest.metrics.protocol,
+            window=loaded.manifest.history_window,
+            ranks=length,
+            progress=progress,
+        )
+    _show(loaded.manifest, evaluation.metrics)
+    if predictions is not None:
+        write_predictions(predictions, snapshot.data, evaluation)
+        typer.echo(f"{len(evaluation.held_out):,} predictions: {predictions}")
+    if lists is not None:
+        write_lists(lists, snapshot.data, evaluation)
+        typer.echo(f"{len(evaluation.users):,} lists: {lists}")
+
+
+def _show(manifest: Manifest, again: Metrics | None = None) -> None:
+    """Prints metrics: those of the manifest, and beside them those that were measured again."""
+    metrics = manifest.metrics
+    table = Table(title=f"{manifest.model} on {manifest.data_name}, {metrics.protocol}, seed {manifest.seed}")
+    table.add_column("metric")
+    table.add_column("held out", justify="right")
+    if again is not None:
+        table.add_column("again", justify="right")
+    for name in ("rmse", "mae", "ndcg_at_10", "recall_at_10"):
+        values = [getattr(each, name) for each in (metrics, again) if each is not None]
+        table.add_row(name, *("none" if value is None else f"{value:.4f}" for value in values))
+    for name in ("num_ratings", "num_users"):
+        table.add_row(name, *(f"{getattr(each, name):,}" for each in (metrics, again) if each is not None))
+    Console().print(table)

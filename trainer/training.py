@@ -1,0 +1,157 @@
+"""Makes a checkpoint: divide, fit, judge, write, prove. Knows the order of these steps; knows no model by name."""
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import numpy as np
+
+from trainer.dataset import Dataset, Interactions
+from trainer.evaluation import Evaluation, evaluate
+from trainer.fits import Progress, fit_function, silent
+from trainer.fits.options import parse_options
+from trainer.histories import HISTORY_WINDOW
+from trainer.snapshot import JudgedOn, Parts, Snapshot, default_holdout, divide
+from two_tower import checkpoint, golden
+from two_tower.manifest import Manifest, TrainingRecord
+from two_tower.registry import STABLE, Registry
+from two_tower.serving import FactoredModel
+
+DEFAULT_MODEL = "marquee"
+
+_LIBRARIES = ("numpy", "safetensors", "scipy", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to make.
+
+    Attributes:
+        model: Name of the model.
+        holdout: How rows are held out, as on a command line; None lets the data decide.
+        seed: Seed of the split and of the fit.
+        judged_on: Which held-out rows to be judged on.
+        options: "field=value" texts for the fit.
+        label: The label that the checkpoint gets if no checkpoint has it yet.
+    """
+
+    model: str = DEFAULT_MODEL
+    holdout: str | None = None
+    seed: int = 0
+    judged_on: JudgedOn = "test"
+    options: Sequence[str] = ()
+    label: str = STABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was made.
+
+    Attributes:
+        folder: The checkpoint.
+        manifest: What it says about itself.
+        evaluation: What it said of the held-out rows.
+        labelled: Whether it got the label.
+        notes: What was decided on the way, one sentence each, for a person.
+    """
+
+    folder: Path
+    manifest: Manifest
+    evaluation: Evaluation
+    labelled: bool
+    notes: tuple[str, ...]
+
+
+def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Progress = silent) -> Outcome:
+    """Makes a checkpoint and puts it into the registry.
+
+    Raises:
+        TrainerError: The request does not fit the data.
+        TwoTowerError: There is no such model, or the registry cannot be used.
+    """
+    fit = fit_function(request.model)
+    options = parse_options(fit.options_class, request.options)
+    labels_before = registry.label(request.label)
+    data = snapshot.data
+    holdout = request.holdout or default_holdout(data)
+    parts = divide(snapshot, holdout, request.seed, request.judged_on)
+    model = fit.fit(replace(data, interactions=parts.train), options, seed=request.seed, progress=progress)
+    evaluation = evaluate(
+        model, data, parts.train, parts.held_out, protocol=parts.trained_rows.holdout, progress=progress
+    )
+    now = datetime.now(UTC)
+    record = _record(snapshot, parts, evaluation, asdict(options), request.seed, now)
+    folder = checkpoint.write(
+        registry.path, registry.new_version(now), model, record, _golden(model, data, parts.train, record)
+    )
+    # A checkpoint that cannot be read back must not be found out by the service.
+    written = checkpoint.load(folder)
+    checkpoint.self_check(written)
+    if labels_before is None:
+        registry.set_label(request.label, written.version, now=now, reason="the first checkpoint under this label")
+    return Outcome(folder, written.manifest, evaluation, labels_before is None, (*data.notes, *parts.notes))
+
+
+def _record(
+    snapshot: Snapshot,
+    parts: Parts,
+    evaluation: Evaluation,
+    options: dict[str, object],
+    seed: int,
+    now: datetime,
+) -> TrainingRecord:
+    data = snapshot.data
+    return TrainingRecord(
+        data_name=data.name,
+        data_sha256=snapshot.sha256,
+        has_times=data.has_times,
+        data_until_ms=int(parts.train.event_times_ms.max(initial=0)) if data.has_times else 0,
+        snapshot_time_ms=snapshot.taken_at_ms,
+        trained_rows=parts.trained_rows,
+        rating_scale=data.scale,
+        metrics=evaluation.metrics,
+        options=options,
+        seed=seed,
+        history_window=HISTORY_WINDOW,
+        libraries={"python": platform.python_version(), **{name: version_of(name) for name in _LIBRARIES}},
+        commit=_commit(),
+        created_at_ms=int(now.timestamp() * 1000),
+    )
+
+
+def _golden(model: FactoredModel, data: Dataset, train: Interactions, record: TrainingRecord) -> golden.Golden:
+    watched = np.unique(train.movie_rows)
+    # Golden movies are spread over the catalogue, and those nobody watched say little of the weights.
+    movies = data.movies
+    chosen = [int(row) for row in watched]
+    some = replace(
+        movies,
+        movie_ids=[movies.movie_ids[row] for row in chosen],
+        titles=[movies.titles[row] for row in chosen],
+        years=movies.years[watched],
+        genres=[movies.genres[row] for row in chosen],
+        bags={name: [bag[row] for row in chosen] for name, bag in movies.bags.items()},
+        available=None,
+    )
+    user_id = data.user_ids[int(train.user_rows[0])]
+    return golden.make(model, some, data.profiles, user_id, record.data_until_ms)
+
+
+def _commit() -> str | None:
+    """Returns the commit of this code, None where it is not under version control."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
