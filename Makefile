@@ -67,7 +67,7 @@ format: setup ## Format and fix what can be fixed
 
 .PHONY: test
 test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on real data)
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-quality
 test-quality: setup ## The quality floors on real data, minutes each; needs MARQUEE_DATA

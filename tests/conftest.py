@@ -9,11 +9,9 @@ import pytest
 REAL_DATA_VARIABLE = "MARQUEE_DATA"
 """Names a folder that holds ml-100k, ml-latest-small and ml-1m-untimed; which of them is up to the machine."""
 
-_skipped_key = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def real_data(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+def real_data() -> Callable[[str], Path]:
     """Gives the folder of a real data set by its name; skips the test, and has it listed, where there is none."""
 
     def folder_of(name: str) -> Path:
@@ -21,16 +19,20 @@ def real_data(request: pytest.FixtureRequest) -> Callable[[str], Path]:
         folder = Path(root) / name if root else None
         if folder is None or not folder.is_dir():
             reason = f"{REAL_DATA_VARIABLE} is unset" if folder is None else f"{REAL_DATA_VARIABLE} has no {name}"
-            request.config.stash.setdefault(_skipped_key, []).append(f"{request.node.nodeid} ({reason})")
             pytest.skip(reason)
         return folder
 
     return folder_of
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Lists the tests that real data would have run, so that a green run never hides them."""
-    skipped = config.stash.get(_skipped_key, [])
+    # From the reports, which also reach this process from the workers of a parallel run.
+    skipped = [
+        f"{report.nodeid} ({report.longrepr[2].removeprefix('Skipped: ')})"
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and REAL_DATA_VARIABLE in report.longrepr[2]
+    ]
     if skipped:
         terminalreporter.section(f"{len(skipped)} real-data tests skipped", sep="-")
         for test in skipped:
