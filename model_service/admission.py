@@ -1,0 +1,159 @@
+"""Turns requests into tasks, or says everything that is wrong with them. Knows messages and limits; knows no tensor."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from marquee.v1 import model_service_pb2, movie_pb2
+from numpy.typing import NDArray
+
+from model_service.field_rules import FieldRules
+from model_service.generation import Generation
+from model_service.queries import RatingTask, SimilarTask, Task, TopKTask
+from service_runtime.errors import FailedPrecondition, InvalidRequest, NotFound
+
+MAX_USERS = 1000
+MAX_PAIRS = 4096
+MAX_BATCH_RANKED = 20_000
+MAX_BATCH_RANKED_WITH_MOVIES = 1000
+MAX_BATCH_HISTORY = 5000
+
+
+class Admission:
+    """Reads one request against one generation.
+
+    Attributes:
+        rules: What was found wrong, and whether a newer catalogue may know better.
+        missing_movies: What the request is about and the catalogue lacks.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self.rules = FieldRules(generation.catalogue, generation.checkpoint.model.rating_scale)
+        self.missing_movies: list[str] = []
+
+    def predict_rating(self, request: model_service_pb2.PredictRatingRequest) -> Task:
+        """Reads a PredictRatingRequest."""
+        user = self.rules.user("user", request.user)
+        number = self._subject(request.movie_id)
+        return RatingTask(self._catalogue_id(), [user], np.zeros(1, np.int64), np.array([number], np.int64))
+
+    def batch_predict_ratings(self, request: model_service_pb2.BatchPredictRatingsRequest) -> Task:
+        """Reads a BatchPredictRatingsRequest; a movie that the catalogue lacks is a matter of its rows."""
+        rules = self.rules
+        num_users, num_movies = len(request.user_ids), len(request.movie_ids)
+        rules.count("user_ids", "users", num_users, 1, MAX_USERS)
+        rules.count("movie_ids", "movies", num_movies, 1, MAX_PAIRS)
+        rules.count("user_indices", "pairs", len(request.user_indices), 1, MAX_PAIRS)
+        if len(request.movie_indices) != len(request.user_indices):
+            rules.refuse(
+                "movie_indices", f"{len(request.movie_indices)} entries; user_indices has {len(request.user_indices)}"
+            )
+        if len(request.min_user_versions) not in (0, num_users):
+            rules.refuse(
+                "min_user_versions", f"{len(request.min_user_versions)} entries; none or {num_users} are right"
+            )
+        self._distinct("user_ids", request.user_ids)
+        self._distinct("movie_ids", request.movie_ids)
+        positions = self._indices("user_indices", request.user_indices, num_users, "user_ids")
+        places = self._indices("movie_indices", request.movie_indices, num_movies, "movie_ids")
+        versions = list(request.min_user_versions) or [""] * num_users
+        users = [
+            rules.stored_user(f"user_ids[{place}]", user_id, version)
+            for place, (user_id, version) in enumerate(zip(request.user_ids[:MAX_USERS], versions, strict=False))
+        ]
+        numbers = self._available_numbers(request.movie_ids[:MAX_PAIRS])
+        if rules.violations:
+            return RatingTask(self._catalogue_id(), [], np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return RatingTask(self._catalogue_id(), users, positions, numbers[places])
+
+    def top_k(self, request: model_service_pb2.TopKRequest) -> Task:
+        """Reads a TopKRequest."""
+        self.rules.k(request.k)
+        self.rules.view(request.view)
+        user = self.rules.user("user", request.user)
+        movie_filter = self.rules.movie_filter(request.filter)
+        exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
+        return TopKTask(self._catalogue_id(), [user], request.k, movie_filter, exclude_seen)
+
+    def batch_top_k(self, request: model_service_pb2.BatchTopKRequest) -> Task:
+        """Reads a BatchTopKRequest."""
+        rules = self.rules
+        rules.k(request.k)
+        rules.view(request.view)
+        rules.count("users", "users", len(request.users), 1, MAX_USERS)
+        with_movies = request.view == movie_pb2.MOVIE_VIEW_MOVIE
+        most = MAX_BATCH_RANKED_WITH_MOVIES if with_movies else MAX_BATCH_RANKED
+        rules.count("k", "movies for all users together", len(request.users) * request.k, 0, most)
+        entries = sum(len(user.inline_user.history) + len(user.session_events) for user in request.users)
+        rules.count("users", "inline history entries and session_events", entries, 0, MAX_BATCH_HISTORY)
+        users = [rules.user(f"users[{place}]", user) for place, user in enumerate(request.users[:MAX_USERS])]
+        movie_filter = rules.movie_filter(request.filter)
+        exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
+        return TopKTask(self._catalogue_id(), users, request.k, movie_filter, exclude_seen)
+
+    def similar_movies(self, request: model_service_pb2.SimilarMoviesRequest) -> Task:
+        """Reads a SimilarMoviesRequest."""
+        self.rules.k(request.k)
+        self.rules.view(request.view)
+        number = self._subject(request.movie_id)
+        return SimilarTask(self._catalogue_id(), number, request.k, self.rules.movie_filter(request.filter))
+
+    def require(self) -> None:
+        """Refuses the request if anything is wrong with it.
+
+        Raises:
+            InvalidRequest: With every violation.
+            NotFound: The catalogue lacks the movie that the request is about.
+        """
+        if self.rules.violations:
+            raise InvalidRequest(self.rules.violations)
+        if self.missing_movies:
+            raise NotFound("movie", self.missing_movies, reason="MOVIE_NOT_FOUND")
+
+    def require_ratings(self) -> None:
+        """Refuses to predict ratings from data that has none.
+
+        Raises:
+            FailedPrecondition: The checkpoint was trained on data without ratings.
+        """
+        if self._generation.checkpoint.model.rating_scale is None:
+            raise FailedPrecondition(
+                f"checkpoint {self._generation.checkpoint.version} was trained on data without ratings: it ranks only",
+                reason="NO_RATINGS",
+            )
+
+    def _catalogue_id(self) -> str:
+        return self._generation.catalogue.catalogue_id
+
+    def _subject(self, movie_id: str) -> int:
+        """Returns the number of the movie that the request is about; a removed one is missing too."""
+        refused = len(self.rules.violations)
+        number = self.rules.movie_id("movie_id", movie_id)
+        if number is not None and self._generation.catalogue.available[number]:
+            return number
+        if len(self.rules.violations) == refused:
+            self.missing_movies.append(movie_id)
+        return -1
+
+    def _available_numbers(self, movie_ids: Sequence[str]) -> NDArray[np.int64]:
+        catalogue = self._generation.catalogue
+        numbers = np.full(len(movie_ids), -1, np.int64)
+        for place, movie_id in enumerate(movie_ids):
+            number = self.rules.movie_id(f"movie_ids[{place}]", movie_id)
+            if number is not None and catalogue.available[number]:
+                numbers[place] = number
+        return numbers
+
+    def _distinct(self, path: str, ids: Sequence[str]) -> None:
+        if len(set(ids)) == len(ids):
+            return
+        twice = [name for name, count in Counter(ids).items() if count > 1]
+        for name in twice:
+            self.rules.refuse(path, f"{name[:80]!r} stands there more than once")
+
+    def _indices(self, path: str, indices: Sequence[int], size: int, of: str) -> NDArray[np.int64]:
+        found = np.array(indices, np.int64)
+        for place in np.flatnonzero(found >= size).tolist():
+            self.rules.refuse(f"{path}[{place}]", f"{found[place]} is no position in {of}, which has {size} entries")
+        return found

@@ -1,0 +1,155 @@
+"""Turns answers into messages. Knows messages and titles; knows no tensor."""
+
+import numpy as np
+from marquee.v1 import model_service_pb2, movie_pb2
+
+from model_service.catalogue import CatalogueMovie
+from model_service.generation import Generation
+from model_service.queries import (
+    AnsweredUser,
+    RankedRow,
+    RatingAnswer,
+    RatingTask,
+    SimilarAnswer,
+    TopKAnswer,
+    UserOutcome,
+)
+from service_runtime.errors import FailedPrecondition, Unavailable
+
+_STATUS_OF = {
+    UserOutcome.OK: model_service_pb2.ROW_STATUS_OK,
+    UserOutcome.NOT_CURRENT: model_service_pb2.ROW_STATUS_USER_NOT_CURRENT,
+    UserOutcome.FOREIGN_VERSION: model_service_pb2.ROW_STATUS_FOREIGN_USER_VERSION,
+}
+_RETRY_AFTER_S = 0.1
+
+
+def require_answered(user: AnsweredUser) -> AnsweredUser:
+    """Refuses the answer of a single user who could not be answered for.
+
+    Raises:
+        Unavailable: His state is older than was asked for.
+        FailedPrecondition: His version cannot be compared with what was asked for.
+    """
+    if user.outcome is UserOutcome.NOT_CURRENT:
+        raise Unavailable(
+            "the user's state is older than min_user_version", reason="USER_NOT_CURRENT", retry_after_s=_RETRY_AFTER_S
+        )
+    if user.outcome is UserOutcome.FOREIGN_VERSION:
+        raise FailedPrecondition(
+            "min_user_version is malformed, of another user, or of a store that was replaced since",
+            reason="FOREIGN_USER_VERSION",
+        )
+    return user
+
+
+def predict_rating(task: RatingTask, answer: RatingAnswer) -> model_service_pb2.PredictRatingResponse:
+    """Returns the answer for one pair."""
+    user = require_answered(answer.users[0])
+    return model_service_pb2.PredictRatingResponse(
+        rating=answer.ratings[0],
+        rounded_rating=answer.rounded_ratings[0],
+        score=answer.scores[0],
+        source=_source(user),
+        cold=_is_cold(answer.generation, int(task.movie_numbers[0])),
+        model_version=answer.generation.checkpoint.version,
+        user_version=user.user_version,
+    )
+
+
+def batch_predict_ratings(
+    request: model_service_pb2.BatchPredictRatingsRequest, task: RatingTask, answer: RatingAnswer
+) -> model_service_pb2.BatchPredictRatingsResponse:
+    """Returns the answers for many pairs; what could not be answered for has a status and NaN."""
+    user_statuses = np.array([_STATUS_OF[user.outcome] for user in answer.users], np.int32)  # [B]
+    statuses = np.where(
+        task.movie_numbers >= 0, user_statuses[task.positions], model_service_pb2.ROW_STATUS_MOVIE_NOT_FOUND
+    )  # [P]
+    number_of = answer.generation.catalogue.number_of
+    cold = [
+        (number := number_of.get(movie_id)) is not None and _is_cold(answer.generation, number)
+        for movie_id in request.movie_ids
+    ]
+    return model_service_pb2.BatchPredictRatingsResponse(
+        ratings=answer.ratings.tolist(),
+        rounded_ratings=answer.rounded_ratings.tolist(),
+        scores=answer.scores.tolist(),
+        statuses=statuses.tolist(),
+        cold=cold,
+        sources=[_source(user) for user in answer.users],
+        user_versions=[user.user_version for user in answer.users],
+        model_version=answer.generation.checkpoint.version,
+    )
+
+
+def top_k(request: model_service_pb2.TopKRequest, answer: TopKAnswer) -> model_service_pb2.TopKResponse:
+    """Returns the ranked movies of one user."""
+    user = require_answered(answer.users[0])
+    return model_service_pb2.TopKResponse(
+        movies=_ranked(answer.rows[0], answer.generation, request.view),
+        source=_source(user),
+        model_version=answer.generation.checkpoint.version,
+        user_version=user.user_version,
+    )
+
+
+def batch_top_k(request: model_service_pb2.BatchTopKRequest, answer: TopKAnswer) -> model_service_pb2.BatchTopKResponse:
+    """Returns the ranked movies of many users."""
+    results = [
+        model_service_pb2.UserTopK(
+            status=_STATUS_OF[user.outcome],
+            movies=_ranked(row, answer.generation, request.view),
+            source=_source(user),
+            user_version=user.user_version,
+        )
+        for user, row in zip(answer.users, answer.rows, strict=True)
+    ]
+    return model_service_pb2.BatchTopKResponse(results=results, model_version=answer.generation.checkpoint.version)
+
+
+def similar_movies(
+    request: model_service_pb2.SimilarMoviesRequest, answer: SimilarAnswer
+) -> model_service_pb2.SimilarMoviesResponse:
+    """Returns the nearest movies."""
+    return model_service_pb2.SimilarMoviesResponse(
+        movies=_ranked(answer.row, answer.generation, request.view),
+        model_version=answer.generation.checkpoint.version,
+    )
+
+
+def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_service_pb2.RankedMovie]:
+    movies = generation.catalogue.movies
+    known = generation.embeddings.known
+    numbers, scores = row.ranked.numbers.tolist(), row.ranked.scores.tolist()
+    ratings = [None] * len(numbers) if row.ratings is None else row.ratings.tolist()
+    with_movie = view == movie_pb2.MOVIE_VIEW_MOVIE
+    return [
+        model_service_pb2.RankedMovie(
+            movie_id=movies[number].movie_id,
+            score=score,
+            predicted_rating=rating,
+            cold=not known[number],
+            movie=_movie(movies[number]) if with_movie else None,
+        )
+        for number, score, rating in zip(numbers, scores, ratings, strict=True)
+    ]
+
+
+def _movie(movie: CatalogueMovie) -> movie_pb2.Movie:
+    return movie_pb2.Movie(
+        movie_id=movie.movie_id,
+        catalogue_number=movie.number,
+        title=movie.title or None,
+        year=movie.year,
+        genres=movie.genres,
+    )
+
+
+def _is_cold(generation: Generation, number: int) -> bool:
+    return not generation.embeddings.known[number]
+
+
+def _source(user: AnsweredUser) -> model_service_pb2.AnswerSource.ValueType:
+    if user.outcome is not UserOutcome.OK:
+        return model_service_pb2.ANSWER_SOURCE_UNSPECIFIED
+    return model_service_pb2.AnswerSource.ValueType(user.source.value)

@@ -1,0 +1,168 @@
+"""Keeps the generation that answers, and replaces it when the catalogue changes. Knows no request and no batch."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from model_service.catalogue import Catalogue
+from model_service.catalogue_mirror import CatalogueMirror, InBackground
+from model_service.features import catalogue_replaced
+from model_service.generation import Generation
+from service_runtime.errors import ServiceError, Unavailable
+from two_tower.checkpoint import Checkpoint
+
+_log = structlog.get_logger(__name__)
+_RETRY_AFTER_S = 1.0
+
+
+class EmptyCatalogueError(Exception):
+    """feature_service holds no movie: there is nothing to recommend."""
+
+
+class Generations:
+    """The one reference to what answers; swapped between batches, never changed.
+
+    A refresh reads what changed in the catalogue and builds the next generation in the background. Callers who ask for
+    a refresh share the next one that begins, so that each sees what was written before he asked.
+    """
+
+    def __init__(
+        self,
+        mirror: CatalogueMirror,
+        in_background: InBackground,
+        min_refresh_interval_s: float,
+        patience_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Stores what to follow.
+
+        Args:
+            mirror: Reads the catalogue.
+            in_background: Runs the movie tower.
+            min_refresh_interval_s: Between the beginnings of two refreshes at least.
+            patience_s: How long a batch waits for a catalogue that is newer than the known one.
+            clock: Monotonic seconds.
+        """
+        self._mirror = mirror
+        self._in_background = in_background
+        self._min_refresh_interval_s = min_refresh_interval_s
+        self._patience_s = patience_s
+        self._clock = clock
+        self._current: Generation | None = None
+        self._refreshing = asyncio.Lock()
+        self._next_refresh: asyncio.Task[None] | None = None
+        self._last_began = -float("inf")
+
+    def current(self) -> Generation:
+        """Returns what answers now.
+
+        Raises:
+            Unavailable: Nothing does yet.
+        """
+        if self._current is None:
+            raise Unavailable("no checkpoint or no catalogue is loaded", reason="NOT_READY", retry_after_s=1.0)
+        return self._current
+
+    async def prepare(self, checkpoint: Checkpoint) -> Generation:
+        """Returns a generation of a checkpoint over the catalogue as it is now; nothing answers from it yet.
+
+        Raises:
+            Unavailable: The catalogue cannot be read now.
+            EmptyCatalogueError: It has no movies.
+        """
+        catalogue = _require_movies(await self._mirror.read(None))
+        generation: Generation = await self._in_background(Generation.build, checkpoint, catalogue)
+        return generation
+
+    def answer_from(self, generation: Generation) -> None:
+        """Swaps the reference."""
+        self._current = generation
+
+    async def refresh(self) -> Generation:
+        """Waits for a refresh that begins after this call, and returns what answers then.
+
+        Raises:
+            Unavailable: The catalogue cannot be read now.
+        """
+        await asyncio.shield(self._begin_refresh())
+        return self.current()
+
+    async def covering(self, catalogue_id: str, version: int, num_movies: int) -> Generation:
+        """Returns a generation whose numbers mean what a store's reply means by them.
+
+        For a catalogue that is only newer it waits as long as its patience lasts.
+
+        Args:
+            catalogue_id: The reply's.
+            version: The reply's.
+            num_movies: How many numbers it needs.
+
+        Raises:
+            Unavailable: There is none, or the catalogue cannot be read now.
+        """
+        generation = self.current()
+        if generation.catalogue.catalogue_id != catalogue_id or len(generation.catalogue) < num_movies:
+            generation = await self.refresh()
+            if generation.catalogue.catalogue_id != catalogue_id or len(generation.catalogue) < num_movies:
+                raise catalogue_replaced()
+        elif generation.catalogue.version < version:
+            await asyncio.wait([self._begin_refresh()], timeout=self._patience_s)
+            generation = self.current()
+        return generation
+
+    async def follow(self, interval_s: float, rng: random.Random) -> None:
+        """Refreshes for ever; what cannot be read now is read the next time."""
+        was_lost = False
+        while True:
+            await asyncio.sleep(interval_s * rng.uniform(0.8, 1.2))
+            refresh = self._begin_refresh()
+            await asyncio.wait([refresh])
+            error = refresh.exception()
+            if error is None and was_lost:
+                _log.info("catalogue_found")
+            elif isinstance(error, ServiceError) and not was_lost:
+                _log.warning("catalogue_lost", reason=error.message)
+            was_lost = error is not None
+
+    def _begin_refresh(self) -> asyncio.Task[None]:
+        if self._next_refresh is None:
+            self._next_refresh = asyncio.create_task(self._refresh())
+            self._next_refresh.add_done_callback(_note_failure)
+        return self._next_refresh
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            await asyncio.sleep(self._last_began + self._min_refresh_interval_s - self._clock())
+            # Who asks from here on may know of a change that this refresh no longer sees.
+            self._next_refresh = None
+            self._last_began = self._clock()
+            generation = self.current()
+            catalogue = await self._mirror.read(generation.catalogue)
+            if catalogue is generation.catalogue:
+                return
+            try:
+                _require_movies(catalogue)
+            except EmptyCatalogueError as error:
+                raise Unavailable(str(error), reason="EMPTY_CATALOGUE", retry_after_s=_RETRY_AFTER_S) from error
+            self._current = await self._in_background(generation.over, catalogue)
+            _log.info(
+                "catalogue",
+                catalogue_id=catalogue.catalogue_id,
+                catalogue_version=catalogue.version,
+                num_movies=len(catalogue),
+            )
+
+
+def _require_movies(catalogue: Catalogue) -> Catalogue:
+    if len(catalogue) == 0:
+        raise EmptyCatalogueError("feature_service holds no movies yet: publish some")
+    return catalogue
+
+
+def _note_failure(task: asyncio.Task[None]) -> None:
+    """Takes note of a failure that nobody waited for; those who wait get it themselves."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ServiceError):
+        _log.error("catalogue_refresh_failed", exc_info=error)

@@ -1,0 +1,143 @@
+"""Answers the RPCs of ModelService: message in, task, answer, message out. Knows no tensor, no storage and no gRPC."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from marquee.v1 import model_service_pb2
+
+from model_service import answers, pieces
+from model_service.admission import Admission
+from model_service.batcher import Batcher, ClosedError, ExpiredError
+from model_service.generations import Generations
+from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer
+from model_service.versions import Versions
+from model_service.waiting_room import Priority, QueueFullError
+from service_runtime.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from service_runtime.server import Call
+
+Request = TypeVar("Request")
+_Kind = TypeVar("_Kind")
+
+
+class ModelHandlers:
+    """One method per RPC; `service_runtime.server` gives them messages and takes theirs."""
+
+    def __init__(
+        self,
+        generations: Generations,
+        versions: Versions,
+        batcher: Batcher[Task, Answer],
+        *,
+        max_batch_rows: int,
+        interactive_max_rows: int,
+        default_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Stores what answers.
+
+        Args:
+            generations: What admission checks names against.
+            versions: Knows which model is resident.
+            batcher: The one scheduler of the device.
+            max_batch_rows: Larger tasks are cut into pieces of so many users.
+            interactive_max_rows: Tasks of more users than this give way to smaller ones.
+            default_timeout_s: How long a caller without a deadline is taken to wait.
+            clock: Monotonic seconds.
+        """
+        self._generations = generations
+        self._versions = versions
+        self._batcher = batcher
+        self._max_batch_rows = max_batch_rows
+        self._interactive_max_rows = interactive_max_rows
+        self._default_timeout_s = default_timeout_s
+        self._clock = clock
+
+    async def predict_rating(
+        self, request: model_service_pb2.PredictRatingRequest, call: Call
+    ) -> model_service_pb2.PredictRatingResponse:
+        """Predicts one rating."""
+        await self._versions.require(request.model)
+        task = await self._admit(Admission.predict_rating, request, rates=True)
+        return answers.predict_rating(_as(RatingTask, task), _as(RatingAnswer, await self._answer(task, call)))
+
+    async def batch_predict_ratings(
+        self, request: model_service_pb2.BatchPredictRatingsRequest, call: Call
+    ) -> model_service_pb2.BatchPredictRatingsResponse:
+        """Predicts many ratings."""
+        await self._versions.require(request.model)
+        task = await self._admit(Admission.batch_predict_ratings, request, rates=True)
+        answer = _as(RatingAnswer, await self._answer(task, call))
+        return answers.batch_predict_ratings(request, _as(RatingTask, task), answer)
+
+    async def top_k(self, request: model_service_pb2.TopKRequest, call: Call) -> model_service_pb2.TopKResponse:
+        """Recommends movies to one user."""
+        await self._versions.require(request.model)
+        task = await self._admit(Admission.top_k, request)
+        return answers.top_k(request, _as(TopKAnswer, await self._answer(task, call)))
+
+    async def batch_top_k(
+        self, request: model_service_pb2.BatchTopKRequest, call: Call
+    ) -> model_service_pb2.BatchTopKResponse:
+        """Recommends movies to many users."""
+        await self._versions.require(request.model)
+        task = await self._admit(Admission.batch_top_k, request)
+        answer = _as(TopKAnswer, await self._answer(task, call))
+        # 20,000 messages take longer to make than other callers should wait for the loop.
+        return await asyncio.to_thread(answers.batch_top_k, request, answer)
+
+    async def similar_movies(
+        self, request: model_service_pb2.SimilarMoviesRequest, call: Call
+    ) -> model_service_pb2.SimilarMoviesResponse:
+        """Finds the movies nearest to one movie."""
+        await self._versions.require(request.model)
+        task = await self._admit(Admission.similar_movies, request)
+        return answers.similar_movies(request, _as(SimilarAnswer, await self._answer(task, call)))
+
+    async def _admit(
+        self, read: Callable[[Admission, Request], Task], request: Request, *, rates: bool = False
+    ) -> Task:
+        """Reads a request; if it names what the known catalogue lacks, once more against the newest one."""
+        admission = Admission(self._generations.current())
+        if rates:
+            admission.require_ratings()
+        task = read(admission, request)
+        if admission.rules.is_behind:
+            admission = Admission(await self._generations.refresh())
+            task = read(admission, request)
+        admission.require()
+        return task
+
+    async def _answer(self, task: Task, call: Call) -> Answer:
+        deadline = call.deadline or self._clock() + self._default_timeout_s
+        num_rows = max(1, len(task.users))
+        priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK
+        parts = pieces.cut(task, self._max_batch_rows)
+        try:
+            if len(parts) == 1:
+                return await self._batcher.submit(task, num_rows, priority, deadline)
+            waiting = [
+                asyncio.create_task(self._batcher.submit(part, len(part.users), priority, deadline)) for part in parts
+            ]
+            try:
+                return pieces.join(task, await asyncio.gather(*waiting))
+            finally:
+                for each in waiting:
+                    each.cancel()
+        except QueueFullError as error:
+            raise ResourceExhausted(
+                "as many requests wait as the service can answer in time",
+                reason="QUEUE_FULL",
+                retry_after_s=error.retry_after_s,
+            ) from error
+        except ExpiredError as error:
+            raise DeadlineExceeded() from error
+        except ClosedError as error:
+            raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN", retry_after_s=1.0) from error
+
+
+def _as(kind: type[_Kind], value: object) -> _Kind:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value

@@ -1,0 +1,134 @@
+"""Holds what model_service can be told. The only place that reads its environment."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from model_service.waiting_room import BatchingKnobs
+from service_runtime.settings import ServiceSettings
+from two_tower.registry import STABLE
+
+
+class ModelSettings(ServiceSettings):
+    """Settings of model_service; variables are named MODEL_ and the field in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="MODEL_")
+
+    registry: Path = Field(description="Folder of the checkpoint registry; it must exist and be readable.")
+    label: str = Field(
+        default=STABLE,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Label of the checkpoint that is served; it is looked up at start.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where weights and embeddings live; auto takes CUDA if there is a device."
+    )
+    listen: str = Field(
+        default="127.0.0.1:50052", pattern=r"^.+:\d{1,5}$", description="host:port of the gRPC server; port 0: any."
+    )
+    feature_service: str = Field(
+        default="127.0.0.1:50051", min_length=1, description="host:port, or any gRPC target, of feature_service."
+    )
+    feature_timeout_s: float = Field(
+        default=2.0, gt=0, le=60, description="How long one read of feature_service may take, in seconds."
+    )
+    answer_without_features: bool = Field(
+        default=False,
+        description="While feature_service cannot be read: true answers a user by his trained vector, or as one of "
+        "whom nothing is known, and may recommend what he has seen; false answers UNAVAILABLE.",
+    )
+    catalogue_poll_s: float = Field(
+        default=3.0, ge=0.05, le=3600, description="How often changes of the catalogue are asked for, in seconds."
+    )
+    catalogue_patience_s: float = Field(
+        default=0.1,
+        ge=0,
+        le=10,
+        description="How long a batch waits for a catalogue that is newer than the known one, in seconds; then it is "
+        "answered from the known one.",
+    )
+    catalogue_min_interval_s: float = Field(
+        default=0.05, ge=0, le=60, description="Shortest time between two reads of the catalogue, in seconds."
+    )
+    max_batch_rows: int = Field(
+        default=250,
+        ge=1,
+        le=10_000,
+        description="Users in one batch at most; at 250 a batch with seen movies is one read of feature_service.",
+    )
+    max_waiting_rows: int = Field(
+        default=2000, ge=1, le=1_000_000, description="Users that may wait, for each priority; more are refused."
+    )
+    batch_gap_ms: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="How long a batch is held that began to form while the device was busy, in milliseconds.",
+    )
+    max_batches_in_flight: int = Field(
+        default=2, ge=1, le=16, description="Batches under way: one on the device, the others reading features."
+    )
+    interactive_max_rows: int = Field(
+        default=32, ge=1, le=10_000, description="A request for more users than this gives way to smaller ones."
+    )
+    bulk_patience_ms: float = Field(
+        default=200.0,
+        ge=0,
+        le=60_000,
+        description="After this wait a large request gives way no more, in milliseconds.",
+    )
+    numpy_max_rows: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Batches of up to so many users are scored by numpy, larger ones by torch; by default 64 on a CPU "
+        "and 0 on a GPU.",
+    )
+    default_timeout_s: float = Field(
+        default=10.0, gt=0, le=3600, description="How long a caller without a deadline is taken to wait, in seconds."
+    )
+    retry_s: float = Field(
+        default=2.0, ge=0.05, le=600, description="About how long to wait before looking again for what is absent."
+    )
+
+    @field_validator("registry")
+    @classmethod
+    def _is_readable(cls, registry: Path) -> Path:
+        if not registry.is_dir():
+            raise ValueError(f"{registry} is not a folder")
+        if not os.access(registry, os.R_OK | os.X_OK):
+            raise ValueError(f"{registry} cannot be read")
+        return registry
+
+    @field_validator("device")
+    @classmethod
+    def _is_there(cls, device: str) -> str:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("cuda was asked for and torch finds no CUDA device")
+        return device
+
+    def torch_device(self) -> torch.device:
+        """Returns the device to use."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def numpy_rows(self) -> int:
+        """Returns up to how many users numpy scores."""
+        if self.numpy_max_rows is not None:
+            return self.numpy_max_rows
+        return 64 if self.torch_device().type == "cpu" else 0
+
+    def knobs(self) -> BatchingKnobs:
+        """Returns what the batching policy is told."""
+        return BatchingKnobs(
+            max_batch_rows=self.max_batch_rows,
+            max_waiting_rows=self.max_waiting_rows,
+            gap_s=self.batch_gap_ms / 1000,
+            max_in_flight=self.max_batches_in_flight,
+            bulk_patience_s=self.bulk_patience_ms / 1000,
+        )
