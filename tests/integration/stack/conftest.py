@@ -1,0 +1,58 @@
+"""A running stack: a real Redis, feature_service, and model_service once for each model, as processes."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from marquee.client.channel import open_sync_channel
+from marquee.v1 import feature_service_pb2_grpc, model_service_pb2_grpc
+
+from deploy.local.processes import free_address
+from deploy.local.stack import LocalStack
+from tests.integration.stack.running_stack import MODELS, RunningStack
+from trainer.fits import silent
+from trainer.publishing import publish
+from trainer.readers.read_options import ReadOptions
+from trainer.snapshot import Snapshot, divide_again, take_snapshot
+from trainer.synthesis import SynthesisPlan, write_synthetic
+from trainer.training import Request, train
+from two_tower.checkpoint import load
+from two_tower.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A synthetic data set, small enough to train on in seconds."""
+    folder: Path = tmp_path_factory.mktemp("data")
+    write_synthetic(SynthesisPlan(num_users=200, num_movies=300, num_ratings=12_000, seed=7), folder)
+    return take_snapshot(str(folder), ReadOptions())
+
+
+@pytest.fixture(scope="session")
+def registry(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Both models, each under a label of its own name."""
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    for model in MODELS:
+        train(snapshot, registry, Request(model=model, label=model), silent)
+    return registry
+
+
+@pytest.fixture(scope="session")
+def running(snapshot: Snapshot, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Everything, published and serving."""
+    checkpoints = {model: load(registry.path_of(registry.labels()[model])) for model in MODELS}
+    stack = LocalStack.on_free_ports(tmp_path_factory.mktemp("stack"), registry.path)
+    with ExitStack() as processes:
+        processes.enter_context(stack.feature_service())
+        channel = processes.enter_context(open_sync_channel(stack.feature_address))
+        rows = divide_again(snapshot, checkpoints["marquee"].manifest).train
+        publish(channel, snapshot.data, rows)
+        models = {}
+        for model in MODELS:
+            beside = replace(stack, folder=stack.folder / model, model_address=free_address())
+            processes.enter_context(beside.model_service(label=model, device="cpu"))
+            to_model = processes.enter_context(open_sync_channel(beside.model_address))
+            models[model] = model_service_pb2_grpc.ModelServiceStub(to_model)
+        yield RunningStack(feature_service_pb2_grpc.FeatureServiceStub(channel), models, checkpoints, snapshot.data)

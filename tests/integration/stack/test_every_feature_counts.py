@@ -1,0 +1,131 @@
+"""`two-tower-history` as served: every feature that its towers read changes the answer, and to what they compute."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from marquee.client.columns import decode_user_columns
+from marquee.v1 import feature_service_pb2, model_service_pb2, movie_pb2, user_pb2
+
+from tests.integration.stack.running_stack import TIMEOUT_S, RunningStack
+from two_tower.movie_columns import MovieColumns
+from two_tower.scoring import rank_scores, rate_pairs
+from two_tower.user_columns import Histories, Profiles, UserColumns
+
+MODEL = "two-tower-history"
+
+
+def stored_movies(running: RunningStack) -> MovieColumns:
+    """Reads the whole catalogue through the feature RPCs."""
+    movies: list[movie_pb2.Movie] = []
+    token = ""
+    while True:
+        page = running.features.ListMovies(feature_service_pb2.ListMoviesRequest(page_token=token), timeout=TIMEOUT_S)
+        movies += page.movies
+        token = page.next_page_token
+        if not token:
+            break
+    return MovieColumns(
+        [movie.movie_id for movie in movies],
+        [movie.title for movie in movies],
+        np.array([movie.year if movie.HasField("year") else np.nan for movie in movies], np.float32),
+        [tuple(movie.genres) for movie in movies],
+    )
+
+
+def stored_user(running: RunningStack, user_id: str) -> UserColumns:
+    """Reads one user through the feature RPCs."""
+    answer = running.features.BatchGetUsers(
+        feature_service_pb2.BatchGetUsersRequest(user_ids=[user_id], view=feature_service_pb2.USER_VIEW_COLUMNS),
+        timeout=TIMEOUT_S,
+    )
+    rows = decode_user_columns(answer.columns)
+    (profile,) = rows.profiles
+    return UserColumns(
+        [user_id],
+        Profiles(
+            [profile.gender if profile.HasField("gender") else None],
+            np.array([profile.age if profile.HasField("age") else np.nan], np.float32),
+            [profile.occupation if profile.HasField("occupation") else None],
+        ),
+        Histories(
+            rows.offsets,
+            rows.movie_numbers,
+            rows.ratings,
+            rows.event_times_ms,
+            rows.num_watched == np.diff(rows.offsets),
+        ),
+    )
+
+
+def forward_pass(running: RunningStack, user_id: str, movie_id: str) -> tuple[float, float]:
+    """Computes rating and score from the towers directly, with what the feature service holds now."""
+    model = running.checkpoints[MODEL].model
+    catalogue = stored_movies(running)
+    movies = model.embed_movies(catalogue)
+    users = model.embed_users(stored_user(running, user_id), movies)
+    number = list(catalogue.movie_ids).index(movie_id)
+    rating = rate_pairs(model, users, movies, np.array([0]), np.array([number]))[0]
+    return float(rating), float(rank_scores(users, movies)[0, number])
+
+
+def change_profile(**fields: object) -> Callable[[RunningStack, str, str], None]:
+    """Returns a change of one field of the profile."""
+
+    def change(running: RunningStack, user_id: str, movie_id: str) -> None:
+        upsert = feature_service_pb2.UserUpsert(user_id=user_id, profile=user_pb2.UserProfile(**fields))  # type: ignore[arg-type]
+        running.features.BatchUpsertUsers(
+            feature_service_pb2.BatchUpsertUsersRequest(users=[upsert]), timeout=TIMEOUT_S
+        )
+
+    return change
+
+
+def change_movie(**fields: object) -> Callable[[RunningStack, str, str], None]:
+    """Returns a change of one field of the movie."""
+
+    def change(running: RunningStack, user_id: str, movie_id: str) -> None:
+        upsert = feature_service_pb2.MovieUpsert(movie=movie_pb2.Movie(movie_id=movie_id, **fields))  # type: ignore[arg-type]
+        running.features.BatchUpsertMovies(
+            feature_service_pb2.BatchUpsertMoviesRequest(movies=[upsert]), timeout=TIMEOUT_S
+        )
+
+    return change
+
+
+def change_history(running: RunningStack, user_id: str, movie_id: str) -> None:
+    """Lets the user watch another movie."""
+    running.watch(user_id, running.data.movies.movie_ids[42], minutes=90)
+
+
+CHANGES: dict[str, Callable[[RunningStack, str, str], None]] = {
+    "gender": change_profile(gender="M"),
+    "age": change_profile(age=61),
+    "occupation": change_profile(occupation="artist"),
+    "history": change_history,
+    "genres": change_movie(genres=["Musical", "War"]),
+    "year": change_movie(year=1931),
+}
+
+
+@pytest.mark.parametrize("feature", CHANGES)
+def test_a_changed_feature_changes_the_answer_to_what_the_towers_compute(running: RunningStack, feature: str) -> None:
+    """Changing one feature through its RPC, and nothing else, changes the score, and to the forward pass of now."""
+    user_id, movie_id = f"user-of-{feature}", f"movie-of-{feature}"
+    change_profile(gender="F", age=24, occupation="programmer")(running, user_id, movie_id)
+    change_movie(title="A Film", year=1990, genres=["Drama"])(running, user_id, movie_id)
+    running.watch(user_id, running.data.movies.movie_ids[5], minutes=1, rating=4.0)
+    request = model_service_pb2.PredictRatingRequest(
+        user=model_service_pb2.UserSelector(user_id=user_id), movie_id=movie_id
+    )
+    before = running.models[MODEL].PredictRating(request, timeout=TIMEOUT_S)
+    expected_before = forward_pass(running, user_id, movie_id)
+
+    CHANGES[feature](running, user_id, movie_id)
+
+    # The catalogue reaches model_service with the next feature read that names its new version.
+    after = running.models[MODEL].PredictRating(request, timeout=TIMEOUT_S)
+    expected_after = forward_pass(running, user_id, movie_id)
+    assert (before.rating, before.score) == pytest.approx(expected_before, abs=1e-5)
+    assert (after.rating, after.score) == pytest.approx(expected_after, abs=1e-5)
+    assert abs(after.score - before.score) > 1e-6
