@@ -1,0 +1,76 @@
+"""Runs feature_service: python -m feature_service. Settings are FEATURE_* variables; --help lists them."""
+
+import asyncio
+import contextlib
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from marquee.v1 import feature_service_pb2
+
+from feature_service.catalogue import Catalogue
+from feature_service.embedded_redis import EmbeddedRedis
+from feature_service.handlers import FeatureHandlers
+from feature_service.histories import Histories
+from feature_service.readiness import REDIS, Readiness
+from feature_service.redis_link import RedisLink
+from feature_service.settings import EMBEDDED, FeatureSettings
+from feature_service.store import StoreMarks
+from feature_service.users import Users
+from service_runtime import logs
+from service_runtime.health import Health
+from service_runtime.server import Server, Service, run
+
+
+@asynccontextmanager
+async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
+    """Runs the service until the block ends; it listens when the block begins and may not be ready yet."""
+    rng = random.Random()
+    async with AsyncExitStack() as stack:
+        url, embedded = settings.redis_url.get_secret_value(), None
+        if url == EMBEDDED:
+            embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))
+            url = embedded.url
+        link = RedisLink(url, timeout_s=settings.redis_timeout_s, max_connections=settings.redis_connections)
+        stack.push_async_callback(link.close)
+
+        marks = StoreMarks(link)
+        catalogue = Catalogue(link, marks, rng)
+        histories = Histories(link, marks, settings.history_window)
+        handlers = FeatureHandlers(Users(link, marks, now_ms), histories, catalogue, marks, now_ms)
+
+        service = Service(feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"], handlers)
+        health = Health([service.descriptor.full_name], [REDIS])
+        watching = asyncio.create_task(Readiness(link, catalogue, health, rng, embedded).keep())
+        stack.push_async_callback(_cancel, watching)
+        server = Server([service], health, listen=settings.listen, drain_timeout_s=settings.drain_timeout_s)
+        yield await stack.enter_async_context(server)
+
+
+def now_ms() -> int:
+    """Returns the time as events name it."""
+    return time.time_ns() // 1_000_000
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def main() -> None:
+    """Runs the service until SIGTERM or Ctrl-C."""
+    settings = FeatureSettings.load_or_exit(sys.argv[1:])
+    logs.configure(settings.log_level)
+
+    async def until_stopped(stop: asyncio.Event) -> None:
+        async with serving(settings):
+            await stop.wait()
+
+    run(until_stopped)
+
+
+if __name__ == "__main__":
+    main()

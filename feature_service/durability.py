@@ -1,0 +1,25 @@
+"""Says what survives what, from how Redis is configured. Knows Redis's settings; changes none."""
+
+from redis import exceptions
+
+from feature_service.redis_link import RedisLink
+
+
+async def describe_durability(link: RedisLink) -> str:
+    """Returns what this store promises about acknowledged writes, for a person."""
+    try:
+        names = ("appendonly", "appendfsync", "save")
+        answers = [await link.command("CONFIG GET", name) for name in names]
+    except exceptions.ResponseError:
+        return "unknown: this Redis does not tell how it is configured"
+    append_only, fsync, save = (str(answer.get(name, "")) for name, answer in zip(names, answers, strict=True))
+    if append_only == "yes":
+        lost = {
+            "always": "nothing",
+            "everysec": "what was written in the last second, rarely two",
+            "no": "what the operating system held back, some 30 s",
+        }.get(fsync, "an unknown amount")
+        return f"a killed process loses nothing; a power loss loses {lost}; a failover loses what was not replicated"
+    if save:
+        return "a killed Redis or a power loss loses everything since its last snapshot"
+    return "nothing is kept on disk: everything is lost when Redis ends"

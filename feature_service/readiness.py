@@ -1,0 +1,77 @@
+"""Watches Redis and says whether requests can be answered. Knows when to look; knows no request."""
+
+import asyncio
+import random
+
+import structlog
+from redis import exceptions
+
+from feature_service.catalogue import Catalogue
+from feature_service.durability import describe_durability
+from feature_service.embedded_redis import EmbeddedRedis
+from feature_service.redis_link import RedisLink
+from feature_service.value_format import FormatError
+from service_runtime.errors import Unavailable
+from service_runtime.health import Health
+from service_runtime.server import StartError
+
+_log = structlog.get_logger(__name__)
+REDIS = "redis"
+_LOOK_EVERY_S = 2.0
+_RETRY_AFTER_S = 0.5
+
+
+class Readiness:
+    """Keeps the health of the service: it is ready while Redis answers and the catalogue is in memory."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        catalogue: Catalogue,
+        health: Health,
+        rng: random.Random,
+        embedded: EmbeddedRedis | None,
+    ) -> None:
+        self._link = link
+        self._catalogue = catalogue
+        self._health = health
+        self._rng = rng
+        self._embedded = embedded
+        self._told_durability = False
+
+    async def keep(self) -> None:
+        """Looks until it is cancelled: now and then, and at once after a failure."""
+        while True:
+            reason = await self._look()
+            if reason is None:
+                await self._health.found(REDIS)
+                await self._wait_for_failure(_LOOK_EVERY_S * self._rng.uniform(0.5, 1.5))
+            else:
+                await self._health.lost(REDIS, reason)
+                await asyncio.sleep(_RETRY_AFTER_S * self._rng.uniform(0.5, 1.5))
+
+    async def _look(self) -> str | None:
+        """Returns why requests cannot be answered, None if they can."""
+        self._link.failed.clear()
+        try:
+            if self._embedded is not None:
+                await self._embedded.revive()
+            await self._link.probe()
+            await self._catalogue.newest()
+            if not self._told_durability:
+                _log.info("durability", promise=await describe_durability(self._link))
+                self._told_durability = True
+        except Unavailable as error:
+            return error.message
+        except (exceptions.RedisError, FormatError, StartError) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  nobody else would notice that nothing looks any more
+            _log.error("readiness_failed", exc_info=error)
+            return "the state of Redis cannot be told; see the log"
+        return None
+
+    async def _wait_for_failure(self, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._link.failed.wait(), timeout_s)
+        except TimeoutError:
+            return

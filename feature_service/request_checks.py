@@ -1,0 +1,249 @@
+"""Checks requests against the limits that the contract states, and says everything that is wrong at once.
+
+Knows messages and limits; knows no storage. Each function returns the request in the store's terms.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from marquee.v1 import feature_service_pb2 as pb2
+from marquee.v1 import user_pb2
+from numpy.typing import NDArray
+
+from feature_service.users import ProfileChange
+from feature_service.value_format import Profile
+from service_runtime.errors import InvalidRequest, Violation
+
+MAX_ID_BYTES = 128
+MAX_USERS = 1000
+MAX_USERS_WITH_SEEN = 250
+MAX_HISTORY_LIMIT = 1000
+MAX_ENTRIES_FULL = 20_000
+MAX_ENTRIES_COLUMNS = 200_000
+MAX_MOVIES = 500
+MAX_EVENTS = 1000
+MAX_IMPORT_ENTRIES = 50_000
+MAX_IMPORT_MOVIES = 20_000
+# Far outside any scale in use; it keeps sums of ratings finite.
+MAX_RATING = 1000.0
+# 9999-12-31T23:59:59.999Z, the last time that a Timestamp can say.
+MAX_TIME_MS = 253_402_300_799_999
+MAX_AGE = 150
+_TEXT_BYTES = {"gender": 32, "occupation": 64, "zip": 32}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Violations:
+    """Collects what is wrong with a request."""
+
+    def __init__(self) -> None:
+        self._found: list[Violation] = []
+
+    def add(self, path: str, description: str) -> None:
+        """Notes one violation."""
+        self._found.append(Violation(path, description))
+
+    def raise_if_any(self) -> None:
+        """Raises `InvalidRequest` with all violations, if there are any."""
+        if self._found:
+            raise InvalidRequest(self._found)
+
+    def external_id(self, path: str, text: str) -> None:
+        """Notes an id that is empty, too long or holds control characters."""
+        if not 1 <= len(text.encode()) <= MAX_ID_BYTES:
+            self.add(path, f"must be 1 to {MAX_ID_BYTES} bytes")
+        elif _CONTROL.search(text):
+            self.add(path, "must not hold control characters")
+
+    def text(self, path: str, text: str, lowest: int, highest: int) -> None:
+        """Notes a text of another length in bytes, or with control characters."""
+        if not lowest <= len(text.encode()) <= highest:
+            self.add(path, f"must be {lowest} to {highest} bytes")
+        elif _CONTROL.search(text):
+            self.add(path, "must not hold control characters")
+
+    def count(self, path: str, number: int, highest: int) -> None:
+        """Notes a list that is empty or too long."""
+        if not 1 <= number <= highest:
+            self.add(path, f"must have 1 to {highest} entries, not {number}")
+
+    def distinct(self, path: str, values: Iterable[str]) -> None:
+        """Notes every repetition of a value."""
+        seen: set[str] = set()
+        for position, value in enumerate(values):
+            if value in seen:
+                self.add(f"{path}[{position}]", "is there already")
+            seen.add(value)
+
+    def ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
+        """Notes what is wrong with a list of external ids."""
+        self.count(path, len(values), highest)
+        if len(values) > highest:
+            return
+        for position, value in enumerate(values):
+            self.external_id(f"{path}[{position}]", value)
+        if distinct:
+            self.distinct(path, values)
+
+
+@dataclass(frozen=True, slots=True)
+class UsersQuery:
+    """A checked BatchGetUsersRequest."""
+
+    user_ids: Sequence[str]
+    history_limit: int
+    columns: bool
+    include_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRows:
+    """A checked ImportHistoriesRequest: E entries of B users over M movies."""
+
+    user_ids: Sequence[str]
+    movie_ids: Sequence[str]
+    lengths: NDArray[np.int64]
+    movie_indices: NDArray[np.int64]
+    ratings: NDArray[np.float32]
+    times_ms: NDArray[np.int64] = field(repr=False)
+
+
+def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
+    """Checks BatchGetUsers."""
+    wrong = Violations()
+    columns = request.view == pb2.USER_VIEW_COLUMNS
+    if request.view not in pb2.UserView.values():
+        wrong.add("view", "is none that this service knows")
+    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
+    limit = request.history_limit if request.HasField("history_limit") else window
+    if limit > MAX_HISTORY_LIMIT:
+        wrong.add("history_limit", f"must be 0 to {MAX_HISTORY_LIMIT}")
+    most = MAX_ENTRIES_COLUMNS if columns else MAX_ENTRIES_FULL
+    if len(request.user_ids) * limit > most:
+        wrong.add("user_ids", f"{len(request.user_ids)} users x {limit} entries is above {most}")
+    if request.include_seen and not columns:
+        wrong.add("include_seen", "needs view USER_VIEW_COLUMNS")
+    if request.include_seen and len(request.user_ids) > MAX_USERS_WITH_SEEN:
+        wrong.add("user_ids", f"must have at most {MAX_USERS_WITH_SEEN} entries with include_seen")
+    wrong.raise_if_any()
+    return UsersQuery(request.user_ids, limit, columns, request.include_seen)
+
+
+def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
+    """Checks BatchGetMovies."""
+    wrong = Violations()
+    wrong.ids("movie_ids", request.movie_ids, MAX_MOVIES, distinct=False)
+    wrong.raise_if_any()
+    return request.movie_ids
+
+
+def profile_changes(request: pb2.BatchUpsertUsersRequest) -> dict[str, ProfileChange]:
+    """Checks BatchUpsertUsers."""
+    wrong = Violations()
+    wrong.ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True)
+    changes = {}
+    for position, row in enumerate(request.users[:MAX_USERS]):
+        path = f"users[{position}]"
+        given = _profile(wrong, f"{path}.profile", row.profile)
+        present = given._asdict()
+        for at, name in enumerate(row.clear_fields):
+            if name not in Profile._fields:
+                wrong.add(f"{path}.clear_fields[{at}]", f"must be one of {', '.join(Profile._fields)}")
+            elif present[name] is not None:
+                wrong.add(f"{path}.clear_fields[{at}]", f"{name} is set and cleared at once")
+        changes[row.user_id] = ProfileChange(given, frozenset(row.clear_fields))
+    wrong.raise_if_any()
+    return changes
+
+
+def events(request: pb2.WriteEventsRequest) -> list[int]:
+    """Checks WriteEvents; returns the events' times in epoch milliseconds."""
+    wrong = Violations()
+    wrong.count("events", len(request.events), MAX_EVENTS)
+    times = []
+    for position, event in enumerate(request.events[:MAX_EVENTS]):
+        path = f"events[{position}]"
+        wrong.external_id(f"{path}.event_id", event.event_id)
+        wrong.external_id(f"{path}.user_id", event.user_id)
+        wrong.external_id(f"{path}.movie_id", event.movie_id)
+        if event.HasField("rating") and not (math.isfinite(event.rating) and abs(event.rating) <= MAX_RATING):
+            wrong.add(f"{path}.rating", f"must be finite, -{MAX_RATING:g} to {MAX_RATING:g}")
+        if event.HasField("event_time"):
+            times.append(_time_ms(wrong, f"{path}.event_time", event.event_time))
+        else:
+            wrong.add(f"{path}.event_time", "is required")
+    wrong.raise_if_any()
+    return times
+
+
+def user_id(request: pb2.DeleteUserRequest) -> str:
+    """Checks DeleteUser."""
+    wrong = Violations()
+    wrong.external_id("user_id", request.user_id)
+    wrong.raise_if_any()
+    return request.user_id
+
+
+def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
+    """Checks ImportHistories."""
+    wrong = Violations()
+    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
+    if len(request.movie_ids) > MAX_IMPORT_MOVIES:
+        wrong.add("movie_ids", f"must have at most {MAX_IMPORT_MOVIES} entries, not {len(request.movie_ids)}")
+    elif request.movie_ids:
+        wrong.ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
+    lengths = _array(wrong, "lengths", request.lengths, "<u4").astype(np.int64)
+    movie_indices = _array(wrong, "movie_indices", request.movie_indices, "<u4").astype(np.int64)
+    ratings = _array(wrong, "ratings", request.ratings, "<f4").astype(np.float32)
+    times_ms = _array(wrong, "event_times_ms", request.event_times_ms, "<i8").astype(np.int64)
+    num_entries = int(lengths.sum())
+    if len(lengths) != len(request.user_ids):
+        wrong.add("lengths", f"must have one value per user, {len(request.user_ids)}, not {len(lengths)}")
+    if num_entries > MAX_IMPORT_ENTRIES:
+        wrong.add("lengths", f"must add up to at most {MAX_IMPORT_ENTRIES}, not {num_entries}")
+    for name, column in (("movie_indices", movie_indices), ("ratings", ratings), ("event_times_ms", times_ms)):
+        if len(column) != num_entries:
+            wrong.add(name, f"must have as many values as lengths adds up to, {num_entries}, not {len(column)}")
+    _each(wrong, "movie_indices", movie_indices >= len(request.movie_ids), "must be a position in movie_ids")
+    off_scale = np.isinf(ratings) | (np.abs(ratings) > MAX_RATING)
+    _each(wrong, "ratings", off_scale, f"must be NaN or -{MAX_RATING:g} to {MAX_RATING:g}")
+    _each(wrong, "event_times_ms", (times_ms < 0) | (times_ms > MAX_TIME_MS), f"must be 0 to {MAX_TIME_MS}")
+    wrong.raise_if_any()
+    return ImportRows(request.user_ids, request.movie_ids, lengths, movie_indices, ratings, times_ms)
+
+
+def _profile(wrong: Violations, path: str, profile: user_pb2.UserProfile) -> Profile:
+    # Absent fields are not listed, present ones are even if they hold 0 or "".
+    given = Profile(**{field.name: value for field, value in profile.ListFields()})
+    for name, highest in _TEXT_BYTES.items():
+        text = getattr(given, name)
+        if text is not None:
+            wrong.text(f"{path}.{name}", text, 1, highest)
+    if given.age is not None and given.age > MAX_AGE:
+        wrong.add(f"{path}.age", f"must be 0 to {MAX_AGE}")
+    return given
+
+
+def _time_ms(wrong: Violations, path: str, time: Timestamp) -> int:
+    if not 0 <= time.nanos <= 999_999_999 or not 0 <= time.seconds <= MAX_TIME_MS // 1000:
+        wrong.add(path, "must be from 1970 to 9999")
+    elif time.nanos % 1_000_000:
+        wrong.add(path, "must be a whole number of milliseconds")
+    return time.seconds * 1000 + time.nanos // 1_000_000
+
+
+def _array(wrong: Violations, path: str, payload: bytes, dtype: str) -> NDArray[np.generic]:
+    width = np.dtype(dtype).itemsize
+    if len(payload) % width:
+        wrong.add(path, f"has {len(payload)} bytes, which is no multiple of {width}")
+    return np.frombuffer(payload[: len(payload) // width * width], dtype)
+
+
+def _each(wrong: Violations, path: str, bad: NDArray[np.bool_], description: str) -> None:
+    """Notes the values that are bad, up to a number that nobody reads anyway."""
+    for position in np.flatnonzero(bad)[:100].tolist():
+        wrong.add(f"{path}[{position}]", description)

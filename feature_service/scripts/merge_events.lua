@@ -1,0 +1,332 @@
+-- Merges events into the histories of users of one partition; value_format.py says how values are laid out.
+--
+-- Per movie the state keeps the newest event by (time, hash, rating; no rating is lowest) and, where that one has no
+-- rating, the newest rated event. Of the movies it keeps the newest `window` by (time, number) of their newest event.
+-- Rated events below the key of the oldest kept movie of a full window are dropped. All of these are maxima and a floor
+-- that only rises, so any order and repetition of the same events ends in the same bytes but for the version.
+--
+-- KEYS  1 version counter; then per user: state, tombstone, seen set
+-- ARGV  1 window; then per user: events; prepared state; its seen set; assumed deletion time, "" for any
+--       Either events (24 bytes each, as entries) or a prepared state is given, or neither: then nothing changes.
+--       A prepared state is written as it is if the user has none, and else merged as the events that it holds.
+-- Returns per user a version counter and one letter per event (A applied, D duplicate, S stale), the entries of a
+-- prepared state before its older ratings; or -1 and the deletion time if that is not the assumed one.
+
+local HEADER = "<BBHI4I8i8i8I4HH"
+local HEADER_BYTES = 40
+local EVENT = "<I4fi8I8"
+local EVENT_BYTES = 24
+local NAN = struct.pack("<I4", 0x7fc00000)
+local BITMAP_MOVIES = 16384
+local window = tonumber(ARGV[1])
+
+local version
+local function next_version()
+  version = version or redis.call("INCR", KEYS[1])
+  return version
+end
+
+local function read_event(bytes, position)
+  local number, rating, time, hash = struct.unpack(EVENT, bytes, position)
+  if rating ~= rating then
+    rating = nil
+  end
+  return { n = number, t = time, h = hash, r = rating }
+end
+
+-- Positive if event a is newer than b, 0 if it is the same.
+local function compare(a, b)
+  if a.t ~= b.t then
+    return a.t - b.t
+  end
+  if a.h ~= b.h then
+    return a.h - b.h
+  end
+  local a_rating, b_rating = a.r or -math.huge, b.r or -math.huge
+  if a_rating == b_rating then
+    return 0
+  end
+  return a_rating > b_rating and 1 or -1
+end
+
+local function before(t1, n1, t2, n2)
+  return t1 < t2 or (t1 == t2 and n1 < n2)
+end
+
+local function seen_numbers(value)
+  local numbers = {}
+  if value == "" then
+    return numbers
+  end
+  if string.byte(value, 1) == 1 then
+    for position = 2, #value do
+      local byte = string.byte(value, position)
+      local number = (position - 2) * 8 + 7
+      while byte > 0 do
+        if byte % 2 == 1 then
+          numbers[#numbers + 1] = number
+        end
+        byte = math.floor(byte / 2)
+        number = number - 1
+      end
+    end
+    return numbers
+  end
+  local number, delta, scale = 0, 0, 1
+  for position = 2, #value do
+    local byte = string.byte(value, position)
+    delta = delta + (byte % 128) * scale
+    scale = scale * 128
+    if byte < 128 then
+      number = number + delta
+      numbers[#numbers + 1] = number
+      delta, scale = 0, 1
+    end
+  end
+  return numbers
+end
+
+-- Adds numbers to a seen set and returns how many were new.
+local function add_seen(key, numbers)
+  local highest = 0
+  for _, number in ipairs(numbers) do
+    highest = math.max(highest, number)
+  end
+  local kind = redis.call("GETRANGE", key, 0, 0)
+  local num_new = 0
+  if highest < BITMAP_MOVIES and (kind == "" or kind == "\1") then
+    if kind == "" and #numbers > 0 then
+      redis.call("SET", key, "\1")
+    end
+    for _, number in ipairs(numbers) do
+      if redis.call("GETBIT", key, number + 8) == 0 then
+        redis.call("SETBIT", key, number + 8, 1)
+        num_new = num_new + 1
+      end
+    end
+    return num_new
+  end
+  local all = seen_numbers(redis.call("GET", key) or "")
+  local known = {}
+  for _, number in ipairs(all) do
+    known[number] = true
+  end
+  for _, number in ipairs(numbers) do
+    if not known[number] then
+      known[number] = true
+      all[#all + 1] = number
+      num_new = num_new + 1
+    end
+  end
+  if num_new == 0 then
+    return 0
+  end
+  table.sort(all)
+  local out, previous = { "\2" }, 0
+  for _, number in ipairs(all) do
+    local delta = number - previous
+    previous = number
+    while delta >= 128 do
+      out[#out + 1] = string.char(delta % 128 + 128)
+      delta = math.floor(delta / 128)
+    end
+    out[#out + 1] = string.char(delta)
+  end
+  redis.call("SET", key, table.concat(out))
+  return num_new
+end
+
+local function events_of_bytes(bytes)
+  local events = {}
+  for position = 1, #bytes, EVENT_BYTES do
+    events[#events + 1] = read_event(bytes, position)
+  end
+  return events
+end
+
+local function events_of_state(state)
+  local _, _, profile_bytes, _, _, _, _, _, num_entries, num_older = struct.unpack(HEADER, state)
+  local events = events_of_bytes(string.sub(state, HEADER_BYTES + profile_bytes + 1))
+  local rated_earlier = {}
+  for position = num_entries + 1, num_entries + num_older do
+    rated_earlier[events[position].n] = true
+  end
+  for position = 1, num_entries do
+    if rated_earlier[events[position].n] then
+      events[position].r = nil
+    end
+  end
+  return events
+end
+
+-- Splits a state's body into movies that events name, as tables, and the others, which stay bytes.
+local function read_body(body, num_entries, num_older, named)
+  local movies, others, older = {}, {}, {}
+  for i = num_entries, num_entries + num_older - 1 do
+    local event = read_event(body, i * EVENT_BYTES + 1)
+    older[event.n] = event
+  end
+  for i = 0, num_entries - 1 do
+    local position = i * EVENT_BYTES + 1
+    local number = struct.unpack("<I4", body, position)
+    if named[number] then
+      local newest = read_event(body, position)
+      local rated = older[number]
+      if rated then
+        newest.r = nil
+      elseif newest.r then
+        rated = newest
+      end
+      movies[number] = { newest = newest, rated = rated }
+    else
+      others[#others + 1] = {
+        n = number,
+        t = struct.unpack("<i8", body, position + 8),
+        bytes = string.sub(body, position, position + EVENT_BYTES - 1),
+        older = older[number],
+      }
+    end
+  end
+  return movies, others
+end
+
+local function apply(event, movies)
+  local movie = movies[event.n]
+  if not movie then
+    movies[event.n] = { newest = event, rated = event.r and event or nil }
+    return "A"
+  end
+  local status = "S"
+  local order = compare(event, movie.newest)
+  if order > 0 then
+    movie.newest, status = event, "A"
+  elseif order == 0 then
+    status = "D"
+  end
+  if event.r then
+    local rated_order = movie.rated and compare(event, movie.rated) or 1
+    if rated_order > 0 then
+      movie.rated, status = event, "A"
+    elseif rated_order == 0 and status == "S" then
+      status = "D"
+    end
+  end
+  return status
+end
+
+-- Returns the new body, its counts and the floor (time and number), the latter nil while the window is not full.
+local function write_body(movies, others)
+  local changed = {}
+  for number, movie in pairs(movies) do
+    changed[#changed + 1] = { n = number, t = movie.newest.t, movie = movie }
+  end
+  table.sort(changed, function(a, b) return before(b.t, b.n, a.t, a.n) end)
+  local kept, i, j = {}, 1, 1
+  while #kept < window and (others[i] or changed[j]) do
+    local a, b = others[i], changed[j]
+    if a and (not b or before(b.t, b.n, a.t, a.n)) then
+      kept[#kept + 1], i = a, i + 1
+    else
+      kept[#kept + 1], j = b, j + 1
+    end
+  end
+  local floor = #kept == window and kept[window] or nil
+  local entries, older = {}, {}
+  for position, row in ipairs(kept) do
+    local rated = row.older
+    if row.movie then
+      rated = row.movie.rated
+    end
+    local newest = row.movie and row.movie.newest
+    local apart = rated and rated ~= newest and not (newest and newest.r)
+    if apart and floor and before(rated.t, row.n, floor.t, floor.n) then
+      apart, rated = false, nil
+      if row.bytes then
+        row.bytes = string.sub(row.bytes, 1, 4) .. NAN .. string.sub(row.bytes, 9)
+      end
+    end
+    if apart then
+      older[#older + 1] = struct.pack(EVENT, row.n, rated.r, rated.t, rated.h)
+    end
+    if row.bytes then
+      entries[position] = row.bytes
+    else
+      local stars = rated and struct.pack("<f", rated.r) or NAN
+      entries[position] = struct.pack("<I4", row.n) .. stars .. struct.pack("<i8I8", newest.t, newest.h)
+    end
+  end
+  return table.concat(entries) .. table.concat(older), #entries, #older, floor
+end
+
+local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepared_seen, assumed)
+  local state = redis.call("GET", state_key)
+  local incarnation, current, deleted_at, expires_at, num_watched = 0, 0, 0, 0, 0
+  local num_entries, num_older, profile, body = 0, 0, "", ""
+  if state then
+    local form, zero, profile_bytes
+    form, zero, profile_bytes, incarnation, current, deleted_at, expires_at, num_watched, num_entries, num_older =
+      struct.unpack(HEADER, state)
+    if form ~= 1 then
+      error("a user's state has format " .. form)
+    end
+    profile = string.sub(state, HEADER_BYTES + 1, HEADER_BYTES + profile_bytes)
+    body = string.sub(state, HEADER_BYTES + profile_bytes + 1)
+  else
+    local tombstone = redis.call("GET", tombstone_key)
+    if tombstone then
+      incarnation, current, deleted_at = struct.unpack("<I4I8i8", tombstone, 5)
+    end
+  end
+  if assumed ~= "" and tonumber(assumed) ~= deleted_at then
+    return -1, string.format("%.0f", deleted_at)
+  end
+  if not state and prepared ~= "" then
+    local _, _, _, _, _, _, _, _, prepared_entries, prepared_older = struct.unpack(HEADER, prepared)
+    redis.call("SET", state_key, string.sub(prepared, 1, 4)
+      .. struct.pack("<I4I8i8", incarnation, next_version(), deleted_at) .. string.sub(prepared, 25))
+    redis.call("SET", seen_key, prepared_seen)
+    return version, string.rep("A", prepared_entries + prepared_older)
+  end
+
+  local events = prepared ~= "" and events_of_state(prepared) or events_of_bytes(bytes)
+  local named, seen = {}, seen_numbers(prepared_seen)
+  for _, event in ipairs(events) do
+    event.late = deleted_at > 0 and event.t <= deleted_at
+    if not event.late then
+      if not named[event.n] and prepared == "" then
+        seen[#seen + 1] = event.n
+      end
+      named[event.n] = true
+    end
+  end
+  local movies, others = read_body(body, num_entries, num_older, named)
+  local statuses = {}
+  for position, event in ipairs(events) do
+    statuses[position] = event.late and "S" or apply(event, movies)
+  end
+  local new_body, new_entries, new_older, floor = write_body(movies, others)
+  if floor then
+    for position, event in ipairs(events) do
+      if statuses[position] == "A" and before(event.t, event.n, floor.t, floor.n) then
+        statuses[position] = "S"
+      end
+    end
+  end
+  local num_new = #seen > 0 and add_seen(seen_key, seen) or 0
+  if new_body ~= body or num_new > 0 then
+    current = next_version()
+    redis.call("SET", state_key, struct.pack(HEADER, 1, 0, #profile, incarnation, current, deleted_at, expires_at,
+      num_watched + num_new, new_entries, new_older) .. profile .. new_body)
+  end
+  return current, table.concat(statuses)
+end
+
+local replies = {}
+for user = 1, (#KEYS - 1) / 3 do
+  local key, argument = 3 * user - 1, 4 * user - 2
+  local counter, statuses = merge(KEYS[key], KEYS[key + 1], KEYS[key + 2],
+    ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3])
+  replies[#replies + 1] = counter
+  replies[#replies + 1] = statuses
+end
+return replies

@@ -1,0 +1,47 @@
+"""Names what feature_service can be told, as FEATURE_* variables. The only place that reads the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from service_runtime.settings import ServiceSettings
+
+EMBEDDED = "embedded"
+
+
+class FeatureSettings(ServiceSettings):
+    """Settings of feature_service."""
+
+    model_config = SettingsConfigDict(env_prefix="FEATURE_")
+
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        pattern=r"^.+:\d{1,5}$",
+        description="host:port of the gRPC server; port 0 takes a free one and logs it.",
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description=(
+            "redis://, rediss:// or unix:// of a Redis 6.2 or newer, or `embedded`: start a redis-server of our own "
+            "in FEATURE_DATA_DIR and stop it with the service."
+        ),
+    )
+    data_dir: Path = Field(default=Path(".run/redis"), description="Folder of the embedded Redis; made if absent.")
+    history_window: int = Field(
+        default=200, ge=1, le=1000, description="Newest movies kept per user; older ones stay in the seen set only."
+    )
+    redis_timeout_s: float = Field(
+        default=5.0, gt=0, le=60, description="How long one command to Redis may take, in seconds."
+    )
+    redis_connections: int = Field(
+        default=16, ge=1, le=1000, description="Connections to Redis at most; further commands wait."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text != EMBEDDED and not text.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be `embedded` or begin with redis://, rediss:// or unix://")
+        return url

@@ -1,0 +1,149 @@
+"""Reads, changes and forgets users. Knows values and scripts; knows no message of the wire."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from feature_service.keys import UserKeys, user_keys, version_counter
+from feature_service.redis_link import Command, RedisLink
+from feature_service.scripts import script
+from feature_service.store import STORE_KEYS, StoreMarks, user_version
+from feature_service.value_format import (
+    CataloguePointer,
+    Header,
+    Profile,
+    pack_profile_field,
+    profile_of,
+    unpack_header,
+    unpack_tombstone,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    """What Redis holds of one user.
+
+    Attributes:
+        header: The fixed part of `state`; None if the user is not stored or has expired.
+        state: Profile and history window as they lie in Redis; empty without a header.
+        seen: The seen set as it lies in Redis; empty unless it was asked for.
+        version: The user version.
+        deleted_at_ms: 0 if never.
+        expired: Whether the user outlived his time to live.
+    """
+
+    header: Header | None
+    state: bytes
+    seen: bytes
+    version: str
+    deleted_at_ms: int
+    expired: bool = False
+
+    @property
+    def profile(self) -> Profile:
+        """What is known of the person."""
+        return Profile() if self.header is None else profile_of(self.state, self.header)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUsers:
+    """Users as of one moment, and the catalogue that their movie numbers belong to."""
+
+    rows: Sequence[StoredUser]
+    pointer: CataloguePointer
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChange:
+    """What to do with the four fields of a profile.
+
+    Attributes:
+        given: Fields to set.
+        cleared: Names of fields to remove.
+    """
+
+    given: Profile
+    cleared: frozenset[str]
+
+    def arguments(self) -> list[bytes]:
+        """Returns the four arguments of the script: empty keeps a field."""
+        return [
+            pack_profile_field(value) if value is not None or name in self.cleared else b""
+            for name, value in zip(Profile._fields, self.given, strict=True)
+        ]
+
+
+class Users:
+    """The users of the store."""
+
+    def __init__(self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int]) -> None:
+        self._link = link
+        self._marks = marks
+        self._now_ms = now_ms
+
+    async def read(self, user_ids: Sequence[str], *, with_seen: bool = False) -> StoredUsers:
+        """Returns users in the order of their ids, in one read."""
+        places = [user_keys(user_id) for user_id in user_ids]
+        asked: list[bytes] = [*STORE_KEYS]
+        for place in places:
+            asked += (place.state, place.tombstone, place.seen) if with_seen else (place.state, place.tombstone)
+        values = await self._link.read(asked)
+        epoch, pointer = await self._marks.resolve(values[:2])
+        stride = 3 if with_seen else 2
+        now_ms = self._now_ms()
+        rows = []
+        for place, position in zip(places, range(2, len(values), stride), strict=True):
+            seen = values[position + 2] if with_seen else None
+            rows.append(_row(epoch, place, values[position], values[position + 1], seen or b"", now_ms))
+        return StoredUsers(rows, pointer)
+
+    async def upsert(self, changes: Mapping[str, ProfileChange]) -> list[str]:
+        """Creates or changes profiles; returns the users' versions in the order of `changes`."""
+        places = {user_id: user_keys(user_id) for user_id in changes}
+        commands: list[Command] = []
+        groups = by_partition(places)
+        for partition, user_ids in groups.items():
+            touched = [version_counter(partition)]
+            arguments: list[bytes] = []
+            for user_id in user_ids:
+                touched += (places[user_id].state, places[user_id].tombstone)
+                arguments += changes[user_id].arguments()
+            commands.append(("EVAL", script("upsert_profiles"), len(touched), *touched, *arguments))
+        marks, *replies = await self._link.commands([("MGET", *STORE_KEYS), *commands])
+        epoch, _ = await self._marks.resolve(marks)
+        versions = {}
+        for (partition, user_ids), counters in zip(groups.items(), replies, strict=True):
+            for user_id, counter in zip(user_ids, counters, strict=True):
+                versions[user_id] = user_version(epoch, partition, counter)
+        return [versions[user_id] for user_id in changes]
+
+    async def delete(self, user_id: str) -> tuple[bool, str]:
+        """Forgets a user; returns whether there was one, and the version of his absence."""
+        place = user_keys(user_id)
+        touched = (version_counter(place.partition), place.state, place.tombstone, place.seen)
+        evaluate = ("EVAL", script("delete_user"), len(touched), *touched, self._now_ms())
+        marks, (existed, counter) = await self._link.commands([("MGET", *STORE_KEYS), evaluate])
+        epoch, _ = await self._marks.resolve(marks)
+        return bool(existed), user_version(epoch, place.partition, counter)
+
+
+def by_partition(places: Mapping[str, UserKeys]) -> dict[int, list[str]]:
+    """Returns the users of each partition, in their order."""
+    groups: dict[int, list[str]] = {}
+    for user_id, place in places.items():
+        groups.setdefault(place.partition, []).append(user_id)
+    return groups
+
+
+def _row(
+    epoch: str, place: UserKeys, state: bytes | None, tombstone: bytes | None, seen: bytes, now_ms: int
+) -> StoredUser:
+    if state is not None:
+        header = unpack_header(state)
+        version = user_version(epoch, place.partition, header.version)
+        if 0 < header.expires_at_ms <= now_ms:
+            return StoredUser(None, b"", b"", version, header.deleted_at_ms, expired=True)
+        return StoredUser(header, state, seen, version, header.deleted_at_ms)
+    if tombstone is not None:
+        grave = unpack_tombstone(tombstone)
+        return StoredUser(None, b"", b"", user_version(epoch, place.partition, grave.version), grave.deleted_at_ms)
+    return StoredUser(None, b"", b"", user_version(epoch, place.partition, 0), 0)

@@ -1,0 +1,249 @@
+"""Lays out every value in Redis. Knows bytes; knows no key, no Redis and no message of the wire.
+
+All numbers are little-endian; each value begins with the number of its format. scripts/*.lua read and write the same
+layouts and change together with them.
+
+User state (format 1), a header of 40 bytes, then the profile, the entries and the older ratings:
+
+    u8 format · u8 0 · u16 profile bytes · u32 incarnation · u64 version · i64 deleted_at_ms · i64 expires_at_ms
+    u32 movies ever watched · u16 entries · u16 older ratings
+
+    profile        four fields (gender, age, occupation, zip): u8 length + 1, or 0 if absent, then the bytes; age one u8
+    entry          u32 movie number · f32 rating or NaN · i64 event time in ms · u64 event hash; newest first
+    older rating   as an entry, in the entries' order: the newest rated event of a movie whose newest event has no
+                   rating. The entry repeats its rating, so that readers need entries only.
+
+Seen set: format 1, a bitmap (number 0 is the highest bit of the first byte, as SETBIT counts) without trailing zero
+bytes, if all numbers are below 16384; else format 2, ascending numbers as LEB128 differences, the first from zero.
+What is written depends on the set alone, not on how it came about.
+
+Tombstone (format 1): u8 format · 3 zero bytes · u32 incarnation · u64 version · i64 deleted_at_ms
+Movie (format 1): u8 format · u64 catalogue version of its last change · JSON
+Catalogue pointer: text "ID VERSION NUM_MOVIES"
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+SEEN_BITMAP, SEEN_DELTAS = 1, 2
+# A bitmap of 2 kB holds any set below it. m: a bitmap is 1 kB at 3.7k movies and 129 kB at 1M.
+SEEN_BITMAP_MOVIES = 16_384
+HEADER = struct.Struct("<BxHIQqqIHH")
+ENTRY = np.dtype([("number", "<u4"), ("rating", "<f4"), ("time_ms", "<i8"), ("hash", "<u8")])
+EVENT = struct.Struct("<IfqQ")
+TOMBSTONE = struct.Struct("<B3xIQq")
+_MOVIE = struct.Struct("<BQ")
+
+
+class FormatError(Exception):
+    """A value in Redis has a format that this build does not know."""
+
+
+class Header(NamedTuple):
+    """The fixed part of a user's state; see the module's text."""
+
+    format: int
+    profile_bytes: int
+    incarnation: int
+    version: int
+    deleted_at_ms: int
+    expires_at_ms: int
+    num_watched: int
+    num_entries: int
+    num_older: int
+
+
+class Tombstone(NamedTuple):
+    """What is left of a deleted user."""
+
+    format: int
+    incarnation: int
+    version: int
+    deleted_at_ms: int
+
+
+class Profile(NamedTuple):
+    """What is known of a person; None where nothing is."""
+
+    gender: str | None = None
+    age: int | None = None
+    occupation: str | None = None
+    zip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMovie:
+    """One movie of a catalogue.
+
+    Attributes:
+        movie_id: External id.
+        version: Catalogue version of its last change.
+        title: None if unknown.
+        year: None if unknown.
+        genres: Names in the order given.
+        bags: Further bags by name.
+        removed: Whether it was taken from the catalogue.
+    """
+
+    movie_id: str
+    version: int = 0
+    title: str | None = None
+    year: int | None = None
+    genres: tuple[str, ...] = ()
+    bags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    removed: bool = False
+
+
+class CataloguePointer(NamedTuple):
+    """Which catalogue is current."""
+
+    catalogue_id: str
+    version: int
+    num_movies: int
+
+
+def event_hash(event_id: str) -> int:
+    """Returns what stands for an event's id: 52 bits, which Lua's doubles hold exactly; 0 stands for "no id"."""
+    digest = hashlib.blake2b(event_id.encode(), digest_size=8, person=b"marquee event").digest()
+    return int.from_bytes(digest, "little") >> 12 or 1
+
+
+def unpack_header(state: bytes) -> Header:
+    """Returns the fixed part of a user's state."""
+    header = Header._make(HEADER.unpack_from(state))
+    if header.format != FORMAT:
+        raise FormatError(f"a user's state has format {header.format}, this build knows {FORMAT}")
+    return header
+
+
+def pack_state(profile: bytes, entries: bytes, older: bytes, num_watched: int) -> bytes:
+    """Returns the state of a user who was not stored before; version and deletion are filled in where it is written."""
+    num_entries, num_older = len(entries) // ENTRY.itemsize, len(older) // ENTRY.itemsize
+    header = HEADER.pack(FORMAT, len(profile), 0, 0, 0, 0, num_watched, num_entries, num_older)
+    return header + profile + entries + older
+
+
+def profile_of(state: bytes, header: Header) -> Profile:
+    """Returns the profile within a state."""
+    return unpack_profile(state[HEADER.size : HEADER.size + header.profile_bytes])
+
+
+def entries_of(state: bytes, header: Header, limit: int) -> bytes:
+    """Returns at most `limit` entries of a state, newest first, as bytes of `ENTRY`."""
+    begin = HEADER.size + header.profile_bytes
+    return state[begin : begin + min(limit, header.num_entries) * ENTRY.itemsize]
+
+
+def unpack_tombstone(value: bytes) -> Tombstone:
+    """Returns a tombstone."""
+    tombstone = Tombstone._make(TOMBSTONE.unpack(value))
+    if tombstone.format != FORMAT:
+        raise FormatError(f"a tombstone has format {tombstone.format}, this build knows {FORMAT}")
+    return tombstone
+
+
+def pack_profile_field(value: str | int | None) -> bytes:
+    """Returns one field of a profile."""
+    if value is None:
+        return b"\0"
+    text = bytes([value]) if isinstance(value, int) else value.encode()
+    return bytes([len(text) + 1]) + text
+
+
+@lru_cache(maxsize=65_536)
+def unpack_profile(packed: bytes) -> Profile:
+    """Returns a profile; the empty one of no bytes."""
+    fields: list[bytes | None] = []
+    position = 0
+    while position < len(packed):
+        end = position + max(1, packed[position])
+        fields.append(packed[position + 1 : end] if packed[position] else None)
+        position = end
+    if not fields:
+        return Profile()
+    gender, age, occupation, zip_code = fields
+    return Profile(
+        None if gender is None else gender.decode(),
+        None if age is None else age[0],
+        None if occupation is None else occupation.decode(),
+        None if zip_code is None else zip_code.decode(),
+    )
+
+
+def pack_seen(numbers: NDArray[np.integer]) -> bytes:
+    """Returns a seen set of ascending, distinct numbers; the empty set is no value at all."""
+    if len(numbers) == 0:
+        return b""
+    if numbers[-1] < SEEN_BITMAP_MOVIES:
+        bits = np.zeros(int(numbers[-1]) + 1, np.uint8)
+        bits[numbers] = 1
+        return bytes([SEEN_BITMAP]) + np.packbits(bits).tobytes()
+    deltas = numbers.astype(np.int64)
+    deltas[1:] = numbers[1:] - numbers[:-1]
+    places = np.arange(5)
+    groups = (deltas[:, None] >> (7 * places)) & 0x7F  # [n, 5], lowest first
+    highest = np.max(np.where(groups > 0, places, 0), axis=1)  # [n]
+    used = places <= highest[:, None]
+    follows = places < highest[:, None]
+    packed: bytes = (groups + 0x80 * follows)[used].astype(np.uint8).tobytes()
+    return bytes([SEEN_DELTAS]) + packed
+
+
+def unpack_seen(value: bytes) -> NDArray[np.uint32]:
+    """Returns the ascending numbers of a seen set."""
+    if not value:
+        return np.zeros(0, np.uint32)
+    body = np.frombuffer(value, np.uint8, offset=1)
+    if value[0] == SEEN_BITMAP:
+        return np.flatnonzero(np.unpackbits(body)).astype(np.uint32)
+    if value[0] != SEEN_DELTAS:
+        raise FormatError(f"a seen set has format {value[0]}, this build knows {SEEN_BITMAP} and {SEEN_DELTAS}")
+    last = body < 0x80
+    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
+    place = np.arange(len(body)) - np.repeat(starts, np.diff(np.append(starts, len(body))))
+    parts = (body & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
+    return np.cumsum(np.add.reduceat(parts, starts)).astype(np.uint32)
+
+
+def pack_movie(movie: StoredMovie) -> bytes:
+    """Returns a movie as it lies in Redis."""
+    row = {
+        "id": movie.movie_id,
+        "title": movie.title,
+        "year": movie.year,
+        "genres": movie.genres,
+        "bags": movie.bags,
+        "removed": movie.removed,
+    }
+    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    return _MOVIE.pack(FORMAT, movie.version) + text.encode()
+
+
+def unpack_movie(value: bytes) -> StoredMovie:
+    """Returns a movie from Redis."""
+    number, version = _MOVIE.unpack_from(value)
+    if number != FORMAT:
+        raise FormatError(f"a movie has format {number}, this build knows {FORMAT}")
+    row = json.loads(value[_MOVIE.size :])
+    bags = {name: tuple(values) for name, values in row["bags"].items()}
+    return StoredMovie(row["id"], version, row["title"], row["year"], tuple(row["genres"]), bags, row["removed"])
+
+
+def pack_pointer(pointer: CataloguePointer) -> bytes:
+    """Returns a catalogue pointer as text."""
+    return f"{pointer.catalogue_id} {pointer.version} {pointer.num_movies}".encode()
+
+
+def unpack_pointer(value: bytes) -> CataloguePointer:
+    """Returns a catalogue pointer."""
+    catalogue_id, version, num_movies = value.decode().split(" ")
+    return CataloguePointer(catalogue_id, int(version), int(num_movies))
