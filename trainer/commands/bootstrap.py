@@ -1,0 +1,114 @@
+"""The command that makes a fresh stack answer: bootstrap. Puts together what the other commands do, each step once."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+from marquee.client.channel import open_sync_channel
+from marquee.client.errors import read_error
+from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc
+
+from trainer.commands.data_options import read_options
+from trainer.commands.progress_bar import progress_bar
+from trainer.commands.registry_options import RegistryOption
+from trainer.data_cache import DATASET_NAMES
+from trainer.download import Downloader, licence_of
+from trainer.fits import Progress
+from trainer.publishing import CALL_TIMEOUT_S, PublishError, publish
+from trainer.snapshot import Snapshot, divide_again, take_snapshot
+from trainer.synthesis.dataset_synthesis import SynthesisPlan
+from trainer.synthesis.folder_writer import write_synthetic
+from trainer.training import DEFAULT_MODEL, Request, train
+from two_tower import checkpoint as checkpoints
+from two_tower.registry import STABLE, Registry
+
+SYNTHETIC = "synthetic"
+"""Says that data is to be made instead of fetched."""
+
+_PUBLISHED_FILE = "published.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to an application."""
+    app.command("bootstrap")(bootstrap_command)
+
+
+def bootstrap_command(
+    registry: RegistryOption,
+    data: Annotated[
+        str,
+        typer.Option("--data", help=f"{SYNTHETIC}, the name of a MovieLens set, or a folder, zip or ratings file."),
+    ] = SYNTHETIC,
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="Keeps made and fetched data, and what was published.")
+    ] = Path("data"),
+    feature_service: Annotated[
+        str, typer.Option("--feature-service", metavar="HOST:PORT", help="Where feature_service listens.")
+    ] = "127.0.0.1:50051",
+    model: Annotated[str, typer.Option("--model", help="Which model.")] = DEFAULT_MODEL,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help=f"Train and publish again, and point {STABLE} at the new checkpoint.")
+    ] = False,
+) -> None:
+    """Does what is still to be done until a model_service can answer: data, training, publishing."""
+    # As the first process of a container it would never see a SIGTERM that it does not ask for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    store = Registry(registry)
+    version = None if retrain else store.label(STABLE)
+    snapshot: Snapshot | None = None
+    with progress_bar("data") as progress, open_sync_channel(feature_service) as channel:
+        # Asked first, because a feature_service that cannot be reached should not cost a training.
+        store_epoch = _store_epoch(channel)
+        if version is None:
+            snapshot = take_snapshot(_source(data, data_dir, progress), read_options())
+            version = train(snapshot, store, Request(model), progress).manifest.version
+            typer.echo(f"trained {version} on {snapshot.data.name}")
+        else:
+            typer.echo(f"{STABLE} names {version}: nothing to train")
+        note, now_there = data_dir / _PUBLISHED_FILE, {"store_epoch": store_epoch, "version": version}
+        if note.exists() and json.loads(note.read_text(encoding="utf-8")) == now_there:
+            typer.echo("its features are published: nothing to publish")
+        else:
+            snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
+            rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
+            sent = publish(channel, snapshot.data, rows, progress=progress)
+            data_dir.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(now_there), encoding="utf-8")
+            typer.echo(f"published {sent.num_movies:,} movies and {sent.num_histories:,} histories")
+    # Only now: whoever follows the label finds the features that its checkpoint was made from.
+    if store.label(STABLE) != version:
+        checkpoints.self_check(checkpoints.load(store.path_of(version)))
+        store.set_label(STABLE, version, reason="trained again by bootstrap")
+        typer.echo(f"{STABLE} names {version} now; services take it up when they start")
+
+
+def _source(data: str, data_dir: Path, progress: Progress) -> str:
+    """Returns where the data lies, after making or fetching it if it is not there yet."""
+    if data == SYNTHETIC:
+        plan, folder = SynthesisPlan(), data_dir / SYNTHETIC
+        if not folder.exists():
+            aside = folder.with_name(f"{SYNTHETIC}.partial")
+            write_synthetic(plan, aside)
+            aside.rename(folder)
+        return str(folder)
+    if data in DATASET_NAMES and not Path(data).exists():
+        downloader = Downloader(
+            data_dir, on_progress=lambda done, total: progress(done, total or 0, f"fetching {data}")
+        )
+        archive = downloader.fetch(data)
+        typer.echo(licence_of(archive))
+        return str(archive)
+    return data
+
+
+def _store_epoch(channel: grpc.Channel) -> str:
+    service = feature_service_pb2_grpc.FeatureServiceStub(channel)
+    try:
+        info = service.GetStoreInfo(feature_service_pb2.GetStoreInfoRequest(), timeout=CALL_TIMEOUT_S)
+    except grpc.RpcError as error:
+        raise PublishError(f"feature_service: {read_error(error)}") from error
+    return info.store_epoch
