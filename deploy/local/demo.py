@@ -62,8 +62,9 @@ def demo(console: Console, data: str | None) -> None:
         )
     checkpoints = [load(registry.path_of(registry.labels()[model])) for model in MODELS]
     stack = LocalStack.on_free_ports(FOLDER, registry.path)
-    user_id = checkpoints[0].model.vocabularies()["users"][0]
-    movie_id = checkpoints[0].model.vocabularies()["movies"][0]
+    # Row 0 stands for the unknown.
+    user_id = checkpoints[0].model.vocabularies()["users"][1]
+    movie_id = checkpoints[0].model.vocabularies()["movies"][1]
     with stack.feature_service():
         # Both models were trained on the same rows, so one publication serves both.
         run_trainer(
