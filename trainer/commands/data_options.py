@@ -83,3 +83,10 @@ def read_options(
         scale=parse_scale(scale) if scale else None,
         max_broken_share=max_broken,
     )
+
+
+def option_words(columns: str, users: Path | None, movies: Path | None, scale: str, max_broken: float) -> list[str]:
+    """Returns the options as words of a command line, those at their default left out."""
+    stated = {"--columns": columns, "--users": users, "--movies": movies, "--scale": scale}
+    words = [word for name, value in stated.items() if value for word in (name, str(value))]
+    return words if max_broken == DEFAULT_MAX_BROKEN else [*words, "--max-broken", f"{max_broken:g}"]

@@ -1,0 +1,209 @@
+"""Says what a data set is, what is broken in it, and what to do with it. Knows the models' needs; prints nothing."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.dataset import Dataset
+from trainer.readers.dataset_reader import Reading, read_with_report
+from trainer.readers.layouts import Layout
+from trainer.readers.read_options import ReadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What training a model takes: time and memory grow with ratings and with users x movies.
+
+    Attributes:
+        base_s: Seconds whatever the data.
+        per_million_ratings_s: Seconds for each million ratings.
+        per_billion_cells_s: Seconds for each billion pairs of a user and a movie.
+        base_mib: Memory of the process before there is data.
+        per_million_ratings_mib: Memory for each million ratings.
+        per_billion_cells_mib: Memory for each billion pairs.
+    """
+
+    base_s: float
+    per_million_ratings_s: float
+    per_billion_cells_s: float
+    base_mib: float
+    per_million_ratings_mib: float
+    per_billion_cells_mib: float
+
+
+# From `python -m trainer train` on ml-100k and ml-1m-untimed with two CPU cores; see benchmarks/results.
+COSTS = {
+    "marquee": Cost(20, 60, 1_000, 600, 500, 20_000),
+    "two-tower-history": Cost(5, 60, 0, 500, 500, 100),
+}
+MAX_CELLS = 30e9
+"""Users x movies beyond which `marquee` does not fit one machine: about a million users and 30,000 movies."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFit:
+    """Whether a model suits a data set.
+
+    Attributes:
+        model: Its name.
+        fits: Whether it can be trained on the data.
+        reason: Why not, or what it will lack.
+        minutes: Expected time on two CPU cores.
+        memory_gib: Expected memory.
+        command: The command that trains it.
+    """
+
+    model: str
+    fits: bool
+    reason: str
+    minutes: float
+    memory_gib: float
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a data set.
+
+    Attributes:
+        name: Of the data set.
+        facts: What was detected, as label and text.
+        broken: The rows that were set aside, one sentence a kind.
+        models: What can be trained.
+    """
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    broken: Sequence[str]
+    models: Sequence[ModelFit]
+
+    @property
+    def recommended(self) -> ModelFit | None:
+        """The first model that fits, None if none does."""
+        return next((model for model in self.models if model.fits), None)
+
+
+def inspect_data(source: str, options: ReadOptions, option_words: Sequence[str] = ()) -> Inspection:
+    """Reads a data set and describes it.
+
+    Args:
+        source: As `read_dataset` takes it.
+        options: Statements about it.
+        option_words: The same as words of a command line, repeated in the commands that are shown.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    reading = read_with_report(source, options)
+    broken = [line for rows in reading.broken for line in rows.describe()]
+    return Inspection(reading.dataset.name, _facts(reading), broken, _models(reading.dataset, source, option_words))
+
+
+def _facts(reading: Reading) -> list[tuple[str, str]]:
+    data, rows = reading.dataset, reading.dataset.interactions
+    facts = []
+    for kind, file in (
+        ("ratings", reading.files.ratings),
+        ("movies", reading.files.movies),
+        ("users", reading.files.users),
+    ):
+        described = f"{file.shown}\n{_layout(reading.layouts[kind])}" if file else "no file"
+        facts.append((f"{kind} file", described))
+    density = len(rows) / (len(data.user_ids) * len(data.movies))
+    by_user = np.bincount(rows.user_rows)
+    by_movie = np.bincount(rows.movie_rows, minlength=len(data.movies))
+    facts.append(("ratings" if data.scale else "views", f"{len(rows):,} ({density:.2%} of all pairs)"))
+    facts.append(("users", f"{len(data.user_ids):,}, half of them with {np.median(by_user):.0f} rows or fewer"))
+    facts.append(("movies", f"{len(data.movies):,}, {int((by_movie == 0).sum()):,} of them never watched"))
+    facts.append(("scale", _scale(reading)))
+    facts.append(("times", _times(reading)))
+    facts.append(("demographics", _demographics(data)))
+    facts.append(("titles and genres", _content(data)))
+    return facts
+
+
+def _layout(layout: Layout) -> str:
+    encoding = " or ".join(layout.encodings)
+    columns = ", ".join(f"{role}={name}" for role, name in layout.columns.items() if not role.startswith("genre_flag"))
+    return f"{layout.label}, {encoding}: {columns}" if layout.delimiter else f"{layout.label}: {columns}"
+
+
+def _scale(reading: Reading) -> str:
+    scale = reading.dataset.scale
+    if scale is None:
+        return reading.scale_origin
+    mean = float(reading.dataset.interactions.ratings.mean())
+    return f"{scale.low:g} to {scale.high:g} in steps of {scale.step:g}, {reading.scale_origin}; mean {mean:.2f}"
+
+
+def _times(reading: Reading) -> str:
+    if reading.time_form is None:
+        return "none: histories have no order, temporal holdouts are refused"
+    times = reading.dataset.interactions.event_times_ms
+    first, last = (np.datetime64(int(moment), "ms").astype("datetime64[D]") for moment in (times.min(), times.max()))
+    return f"{reading.time_form}; {first} to {last}"
+
+
+def _demographics(data: Dataset) -> str:
+    num_users = len(data.user_ids)
+    known = {
+        "gender": sum(gender is not None for gender in data.profiles.genders),
+        "age": int(np.isfinite(data.profiles.ages).sum()),
+        "occupation": sum(occupation is not None for occupation in data.profiles.occupations),
+        "zip": sum(zip_code is not None for zip_code in data.zips),
+    }
+    present = [f"{name} of {count / num_users:.0%}" for name, count in known.items() if count]
+    return ", ".join(present) or "none: strangers get what is popular"
+
+
+def _content(data: Dataset) -> str:
+    movies = data.movies
+    titled = sum(title != "" for title in movies.titles)
+    if not titled:
+        return "none: no filters, and new movies cannot be scored"
+    genres = {genre for those in movies.genres for genre in those}
+    dated = int(np.isfinite(movies.years).sum())
+    return f"titles of {titled / len(movies):.0%}, years of {dated / len(movies):.0%}, {len(genres)} genres"
+
+
+def _models(data: Dataset, source: str, option_words: Sequence[str]) -> list[ModelFit]:
+    million_ratings = len(data.interactions) / 1e6
+    billion_cells = len(data.user_ids) * len(data.movies) / 1e9
+    holdout = "temporal:0.1" if data.has_times else "random:0.1"
+    models = []
+    for model, cost in COSTS.items():
+        fits, reason = _suitability(model, data)
+        words = ["python", "-m", "trainer", "train", "--data", source, *option_words, "--registry", "registry"]
+        models.append(
+            ModelFit(
+                model,
+                fits,
+                reason,
+                minutes=(
+                    cost.base_s
+                    + cost.per_million_ratings_s * million_ratings
+                    + cost.per_billion_cells_s * billion_cells
+                )
+                / 60,
+                memory_gib=(
+                    cost.base_mib
+                    + cost.per_million_ratings_mib * million_ratings
+                    + cost.per_billion_cells_mib * billion_cells
+                )
+                / 1024,
+                command=shlex.join([*words, "--model", model, "--holdout", holdout]),
+            )
+        )
+    return models
+
+
+def _suitability(model: str, data: Dataset) -> tuple[bool, str]:
+    if model == "two-tower-history":
+        return (True, "") if data.scale else (False, "learns from ratings, and there are none")
+    if len(data.user_ids) * len(data.movies) > MAX_CELLS:
+        return False, f"more than {MAX_CELLS:,.0f} pairs of user and movie"
+    lacks = [] if data.scale else ["no ratings: top-k only"]
+    lacks += [] if data.has_times else ["no times: what was watched last counts no more than the rest"]
+    return True, "; ".join(lacks)
