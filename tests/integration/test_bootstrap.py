@@ -1,0 +1,107 @@
+"""`trainer bootstrap` against a real feature_service: each step once, whatever was done before."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.local.processes import ServiceProcess, free_address
+from trainer.commands.app import make_app
+from trainer.synthesis.dataset_synthesis import SynthesisPlan
+from trainer.synthesis.folder_writer import write_synthetic
+from two_tower.registry import STABLE, Registry
+
+
+class Bootstrap:
+    """A folder with a little data, and the command that is run on it."""
+
+    def __init__(self, folder: Path, feature_service: ServiceProcess) -> None:
+        self.registry = Registry(folder / "registry")
+        self.data_dir = folder / "data"
+        self._ratings = folder / "ratings"
+        self._feature_service = feature_service
+        write_synthetic(SynthesisPlan(num_users=80, num_movies=60, num_ratings=1600, seed=1), self._ratings)
+
+    def run(self, *further: str, status: int = 0) -> str:
+        """Runs it and returns what it printed."""
+        command = ["bootstrap", "--data", str(self._ratings), "--registry", str(self.registry.path)]
+        command += ["--data-dir", str(self.data_dir), "--feature-service", self._feature_service.address]
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            done = CliRunner().invoke(make_app(), [*command, *further])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert done.exit_code == status, done.output
+        return done.output
+
+    def forget_publication(self) -> None:
+        """Makes it as if another store had been published to."""
+        note = self.data_dir / "published.json"
+        note.write_text(json.dumps({**json.loads(note.read_text()), "store_epoch": "another"}))
+
+    def forget_ratings(self) -> None:
+        """Takes the data away."""
+        shutil.rmtree(self._ratings)
+
+
+@pytest.fixture(scope="module")
+def feature_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """A feature_service with a Redis of its own."""
+    folder = tmp_path_factory.mktemp("feature_service")
+    address = free_address()
+    settings = {
+        "FEATURE_LISTEN": address,
+        "FEATURE_REDIS_URL": "embedded",
+        "FEATURE_DATA_DIR": str(folder / "redis"),
+    }
+    with ServiceProcess("feature_service", address, settings, folder / "log") as process:
+        process.wait_until_serving(30)
+        yield process
+
+
+def test_each_step_is_done_once(tmp_path: Path, feature_service: ServiceProcess) -> None:
+    """The first run trains and publishes; a second one needs not even the data; one for another store publishes."""
+    bootstrap = Bootstrap(tmp_path, feature_service)
+
+    first = bootstrap.run()
+    version = bootstrap.registry.label(STABLE)
+    assert f"trained {version}" in first
+    assert "published 60 movies and 80 histories" in first
+
+    bootstrap.forget_publication()
+    other_store = bootstrap.run()
+    assert "nothing to train" in other_store
+    assert "published 60 movies" in other_store
+
+    bootstrap.forget_ratings()
+    again = bootstrap.run()
+    assert "nothing to train" in again
+    assert "nothing to publish" in again
+    assert bootstrap.registry.versions() == [version]
+
+
+def test_training_again_moves_the_label(tmp_path: Path, feature_service: ServiceProcess) -> None:
+    """A rebuild leaves the old checkpoint where it is and points the label at the new one."""
+    bootstrap = Bootstrap(tmp_path, feature_service)
+    bootstrap.run()
+    before = bootstrap.registry.label(STABLE)
+
+    bootstrap.run("--retrain")
+
+    after = bootstrap.registry.label(STABLE)
+    assert after != before
+    assert bootstrap.registry.versions() == [before, after]
+
+
+def test_nothing_is_trained_for_a_feature_service_that_is_absent(tmp_path: Path) -> None:
+    """What can be known at once is not found out after a training."""
+    bootstrap = Bootstrap(tmp_path, ServiceProcess("feature_service", free_address(), {}, tmp_path / "log"))
+
+    said = bootstrap.run(status=2)
+
+    assert "error: feature_service: UNAVAILABLE" in said
+    assert bootstrap.registry.versions() == []
