@@ -3,6 +3,7 @@
 Knows residuals, rows and content features; knows no file, no serving form and no retrieval.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,10 @@ def _sparse(counts: NDArray[np.int64], columns: Tensor, values: Tensor, num_colu
     """Returns a compressed sparse row matrix of which each row holds the next `counts` columns and values."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
     offsets[1:] = torch.from_numpy(np.cumsum(counts))
-    return torch.sparse_csr_tensor(offsets, columns, values, (len(counts), num_columns), check_invariants=False)
+    with warnings.catch_warnings():
+        # torch calls the format beta, once a process; its products are checked by this module's tests.
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(offsets, columns, values, (len(counts), num_columns), check_invariants=False)
 
 
 def fit_item_autoencoder(
@@ -93,7 +97,7 @@ def fit_item_autoencoder(
     num_users: int,
     config: AutoencoderConfig,
     rng: np.random.Generator,
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[int, int], None],
 ) -> ItemAutoencoder:
     """Trains the tower by Adam on squared error over the observed cells (AutoRec: Sedhain et al. 2015, with a mask).
 
@@ -108,7 +112,7 @@ def fit_item_autoencoder(
         num_users: Users of the data set.
         config: Sizes and schedule.
         rng: Draws the start, the batches and the dropout.
-        progress: Called with (stage, epochs done, epochs in all).
+        progress: Called with (epochs done, epochs in all).
     """
     num_movies, hidden_size = len(content), config.hidden_size
     data = _MovieMajorRatings.sorted_from(user_rows, movie_rows, residuals, num_movies)
@@ -139,7 +143,7 @@ def fit_item_autoencoder(
     gradient_scale = 2.0 * num_batches / len(residuals)
     keep = 1.0 - config.input_dropout
     for epoch in range(config.epochs):
-        progress("movie tower", epoch, config.epochs)
+        progress(epoch, config.epochs)
         order = rng.permutation(rated_movies)
         for first in range(0, len(order), config.batch_movies):
             movies = order[first : first + config.batch_movies]
@@ -181,7 +185,7 @@ def fit_item_autoencoder(
                 group["lr"] = config.learning_rate * rate
             optimizer.step()
             step += 1
-    progress("movie tower", config.epochs, config.epochs)
+    progress(config.epochs, config.epochs)
 
     hidden = torch.empty(num_movies, hidden_size)
     for first in range(0, num_movies, 512):

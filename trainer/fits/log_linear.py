@@ -77,7 +77,7 @@ def fit_log_linear(
     num_movies: int,
     config: LogLinearConfig,
     rng: np.random.Generator,
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[int, int], None],
 ) -> LogLinear:
     """Trains the head by Adam on cross-entropy over the whole catalogue, movies before the cut left out.
 
@@ -90,7 +90,7 @@ def fit_log_linear(
         num_movies: Movies, also those without events.
         config: Sizes and schedule.
         rng: Draws the start, the order of ties, the cuts, the batches and the dropout.
-        progress: Called with (stage, epochs done, epochs in all).
+        progress: Called with (epochs done, epochs in all).
     """
     counts = np.bincount(movie_rows, minlength=num_movies)
 
@@ -112,7 +112,7 @@ def fit_log_linear(
     steps_per_epoch = -(-num_users // config.batch_users)
     total_steps, step = config.epochs * steps_per_epoch, 0
     for epoch in range(config.epochs):
-        progress("retrieval head", epoch, config.epochs)
+        progress(epoch, config.epochs)
         for cuts in _draw_cuts(user_rows, movie_rows, event_times_ms, config, rng):
             _backward(model, cuts, config, rng)
             if step < config.warm_up_steps:
@@ -124,7 +124,7 @@ def fit_log_linear(
                 group["lr"] = config.learning_rate * rate
             optimizer.step()
             step += 1
-    progress("retrieval head", config.epochs, config.epochs)
+    progress(config.epochs, config.epochs)
     return model
 
 

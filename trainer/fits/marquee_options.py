@@ -3,7 +3,7 @@
 "Recipe" below is the search on validation rows of MovieLens 100K, latest-small and 1M that docs/experiments.md records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Options:
         side_scale: Factor on content features before the tower, 0 or more: at 1 they learn far too slowly. None: 8
             below 20 ratings a movie, else 4. Recipe.
         rating_size: Coordinates that the tower is compressed to, 1 or more. None: 96 below 300,000 ratings, else 128.
-        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0.
+        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.4 below 300,000
+            ratings, else 2.5.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.
         implicit_ridge: λ of the ridge from watched movies to user vector, above 0.
@@ -45,32 +46,32 @@ class Options:
         max_closed_form_movies: Movies that take part in solutions whose time is cubic in their number, 1 or more.
     """
 
-    hidden_size: int | None = None
-    tower_epochs: int = 20
-    tower_batch: int | None = None
-    tower_learning_rate: float = 1e-3
-    tower_weight_decay: float | None = None
-    input_dropout: float | None = None
-    side_scale: float | None = None
-    rating_size: int | None = None
-    prior_spread: float = 2.0
-    noise_share: float = 0.8
-    profile_ridge: float = 50.0
-    implicit_ridge: float = 20.0
-    implicit_damping: float = 10.0
-    prior_events: float = 5.0
-    ranking_size: int = 128
-    ranking_epochs: int = 20
-    ranking_cuts: int | None = None
-    ranking_batch: int = 32
-    ranking_learning_rate: float = 3e-3
-    ranking_weight_decay: float = 1e-5
-    history_dropout: float = 0.3
-    short_decay: float = 2.0
-    long_decay: float = 12.0
-    flat_gain: float = 0.1
-    untimed_size: int = 256
-    untimed_dropout: float = 0.3
-    untimed_ridge: float = 300.0
-    content_ridge: float = 10.0
-    max_closed_form_movies: int = 8000
+    hidden_size: int | None = field(default=None, metadata={"low": 1, "high": 8192})
+    tower_epochs: int = field(default=20, metadata={"low": 1, "high": 1000})
+    tower_batch: int | None = field(default=None, metadata={"low": 1, "high": 65536})
+    tower_learning_rate: float = field(default=1e-3, metadata={"low": 1e-6, "high": 1.0})
+    tower_weight_decay: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
+    input_dropout: float | None = field(default=None, metadata={"low": 0.0, "high": 0.95})
+    side_scale: float | None = field(default=None, metadata={"low": 0.0, "high": 100.0})
+    rating_size: int | None = field(default=None, metadata={"low": 1, "high": 1024})
+    prior_spread: float | None = field(default=None, metadata={"low": 0.01, "high": 100.0})
+    noise_share: float = field(default=0.8, metadata={"low": 0.01, "high": 10.0})
+    profile_ridge: float = field(default=50.0, metadata={"low": 1e-3, "high": 1e9})
+    implicit_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
+    implicit_damping: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e6})
+    prior_events: float = field(default=5.0, metadata={"low": 1e-3, "high": 1e6})
+    ranking_size: int = field(default=128, metadata={"low": 1, "high": 1024})
+    ranking_epochs: int = field(default=20, metadata={"low": 1, "high": 1000})
+    ranking_cuts: int | None = field(default=None, metadata={"low": 1, "high": 1000})
+    ranking_batch: int = field(default=32, metadata={"low": 1, "high": 4096})
+    ranking_learning_rate: float = field(default=3e-3, metadata={"low": 1e-6, "high": 1.0})
+    ranking_weight_decay: float = field(default=1e-5, metadata={"low": 0.0, "high": 1.0})
+    history_dropout: float = field(default=0.3, metadata={"low": 0.0, "high": 0.95})
+    short_decay: float = field(default=2.0, metadata={"low": 0.1, "high": 1e6})
+    long_decay: float = field(default=12.0, metadata={"low": 0.1, "high": 1e6})
+    flat_gain: float = field(default=0.1, metadata={"low": 0.0, "high": 10.0})
+    untimed_size: int = field(default=256, metadata={"low": 1, "high": 4096})
+    untimed_dropout: float = field(default=0.3, metadata={"low": 0.0, "high": 0.95})
+    untimed_ridge: float = field(default=300.0, metadata={"low": 1e-3, "high": 1e9})
+    content_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
+    max_closed_form_movies: int = field(default=8000, metadata={"low": 1, "high": 50000})
