@@ -76,7 +76,8 @@ class FeatureReader:
         Raises:
             Unavailable: The store cannot be read now.
         """
-        most = MAX_USERS_WITH_SEEN if with_seen else min(MAX_USERS, MAX_ENTRIES // max(1, history_limit))
+        history_limit = min(history_limit, MAX_HISTORY_LIMIT)
+        most = min(MAX_USERS_WITH_SEEN if with_seen else MAX_USERS, MAX_ENTRIES // max(1, history_limit))
         parts = [user_ids[start : start + most] for start in range(0, len(user_ids), most)]
         reads = await asyncio.gather(*(self._read_part(part, history_limit, with_seen, deadline) for part in parts))
         if len({read.catalogue_id for read in reads}) > 1:
@@ -103,7 +104,7 @@ class FeatureReader:
     ) -> UsersRead:
         request = feature_service_pb2.BatchGetUsersRequest(
             user_ids=user_ids,
-            history_limit=min(history_limit, MAX_HISTORY_LIMIT),
+            history_limit=history_limit,
             view=feature_service_pb2.USER_VIEW_COLUMNS,
             include_seen=with_seen,
         )

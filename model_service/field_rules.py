@@ -144,7 +144,7 @@ class FieldRules:
         }
         for name, text in texts.items():
             if text is not None:
-                self.count(f"{path}.{name}", "bytes", len(text.encode()), 1, _TEXT_LIMITS[name])
+                self._text(f"{path}.{name}", text, _TEXT_LIMITS[name])
         if profile.HasField("age"):
             self.count(f"{path}.age", "years", profile.age, 0, MAX_AGE)
         return profile
@@ -185,9 +185,10 @@ class FieldRules:
         return time.seconds * 1000 + time.nanos // 1_000_000
 
     def _is_id(self, path: str, text: str) -> bool:
-        size_bytes = len(text.encode())
-        if not 1 <= size_bytes <= MAX_ID_BYTES:
-            self.refuse(path, f"has {size_bytes} bytes; ids have 1 to {MAX_ID_BYTES}")
+        return self._text(path, text, MAX_ID_BYTES)
+
+    def _text(self, path: str, text: str, most: int) -> bool:
+        if not self.count(path, "bytes", len(text.encode()), 1, most):
             return False
         if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
             self.refuse(path, "has a control character")

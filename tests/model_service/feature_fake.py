@@ -1,5 +1,6 @@
 """A FeatureService in memory that behaves like one: real gRPC, real limits, real versions. It can be switched off."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -14,7 +15,11 @@ SERVICE = feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"]
 
 
 class FeatureFake:
-    """The store. `reads` keeps what was asked; `room_for_seen` is how many seen numbers fit into an answer."""
+    """The store. Knows what it was asked, and can be made to hold its answers back.
+
+    `reads` and `lists` are what was asked; `gate` holds answers about users back; `room_for_seen` is how many seen
+    numbers fit into an answer.
+    """
 
     def __init__(self):
         self.catalogue_id = "catalogue-1"
@@ -26,6 +31,9 @@ class FeatureFake:
         self.versions = {}
         self.deleted_at_ms = {}
         self.reads = []
+        self.lists = []
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.is_off = False
         self.room_for_seen = 700_000
         self.window = 200
@@ -76,6 +84,7 @@ class FeatureFake:
         """Answers view COLUMNS."""
         self._require_on()
         self.reads.append(list(request.user_ids))
+        await self.gate.wait()
         most = 250 if request.include_seen else 1000
         if not 1 <= len(request.user_ids) <= most or len(request.user_ids) * request.history_limit > 200_000:
             raise InvalidRequest([Violation("user_ids", "too many")])
@@ -114,6 +123,7 @@ class FeatureFake:
     async def list_movies(self, request, call):
         """Answers pages of the catalogue or of its changes."""
         self._require_on()
+        self.lists.append(request.since_catalogue_version)
         start = int(request.page_token or 0)
         size = request.page_size or 500
         changed = [
