@@ -58,16 +58,20 @@ class LogLinear:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cuts:
+class Cuts:
     """A batch of users, each cut at several places; what is before a cut is given, what follows is to be guessed.
 
-    B users, c cuts, L events.
+    Attributes:
+        movies: Movie rows, oldest first, 0 where padded. [B, L]
+        lengths: Events of each user. [B]
+        places: Events before each cut. [B, c]
+        used: False for a cut that a short history had no place for. [B, c]
     """
 
-    movies: NDArray[np.int64]  # [B, L], 0 where padded
-    lengths: NDArray[np.int64]  # [B]
-    places: NDArray[np.int64]  # [B, c], events before the cut
-    used: NDArray[np.bool_]  # [B, c]
+    movies: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    places: NDArray[np.int64]
+    used: NDArray[np.bool_]
 
 
 def fit_log_linear(
@@ -113,8 +117,8 @@ def fit_log_linear(
     total_steps, step = config.epochs * steps_per_epoch, 0
     for epoch in range(config.epochs):
         progress(epoch, config.epochs)
-        for cuts in _draw_cuts(user_rows, movie_rows, event_times_ms, config, rng):
-            _backward(model, cuts, config, rng)
+        for cuts in draw_cuts(user_rows, movie_rows, event_times_ms, config, rng):
+            set_gradients(model, cuts, config, rng)
             if step < config.warm_up_steps:
                 rate = (step + 1) / config.warm_up_steps
             else:
@@ -128,13 +132,13 @@ def fit_log_linear(
     return model
 
 
-def _draw_cuts(
+def draw_cuts(
     user_rows: NDArray[np.int32],
     movie_rows: NDArray[np.int32],
     event_times_ms: NDArray[np.int64],
     config: LogLinearConfig,
     rng: np.random.Generator,
-) -> list[_Cuts]:
+) -> list[Cuts]:
     """Orders every user's events, cuts them at random places and puts users of similar length into one batch."""
     order = np.lexsort((rng.random(len(user_rows)), event_times_ms, user_rows))
     movies = movie_rows[order].astype(np.int64)
@@ -155,11 +159,11 @@ def _draw_cuts(
         width = min(config.cuts_per_user, longest)
         places = np.argpartition(draws, width - 1, axis=1)[:, :width]
         used = np.take_along_axis(draws, places, axis=1) < 1.0
-        cuts.append(_Cuts(padded, lengths, np.where(used, places, 0), used))
+        cuts.append(Cuts(padded, lengths, np.where(used, places, 0), used))
     return cuts
 
 
-def _backward(model: LogLinear, cuts: _Cuts, config: LogLinearConfig, rng: np.random.Generator) -> None:
+def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np.random.Generator) -> None:
     """Sets every parameter's gradient of the mean weighted cross-entropy of a batch of cuts."""
     num_users, longest = cuts.movies.shape
     width = cuts.places.shape[1]

@@ -22,7 +22,7 @@ class Options:
             below 20 ratings a movie, else 4. Recipe.
         rating_size: Coordinates that the tower is compressed to, 1 or more. None: 96 below 300,000 ratings, else 128.
         prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.4 below 300,000
-            ratings, else 2.5.
+            ratings, else 2.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.
         implicit_ridge: λ of the ridge from watched movies to user vector, above 0.
@@ -30,7 +30,7 @@ class Options:
         prior_events: q, events that weigh against a trained vector as new ones come, above 0. Recipe.
         ranking_size: Coordinates of the retrieval head with times, 1 or more. Recipe.
         ranking_epochs: Passes over all users, 1 or more.
-        ranking_cuts: Cuts of each user's history in a pass, 1 or more. None: up to 60, fewer where the catalogue is
+        ranking_cuts: Cuts of each user's history in a pass, 1 or more. None: up to 30, fewer where the catalogue is
             large, so that the time stays bounded.
         ranking_batch: Users a step, 1 or more. Recipe.
         ranking_learning_rate: Of Adam, above 0. Recipe.

@@ -20,7 +20,8 @@ RANKING_STAGE = "retrieval head"
 _MAX_RANKED_CELLS = 1.8e9
 """Cuts x movies over the whole training of the retrieval head; about half a minute on two cores."""
 
-_MAX_CUTS = 60
+_MAX_CUTS = 30
+"""More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
 
 
 def memories_of(options: Options, timed: bool) -> tuple[Memory, ...]:

@@ -84,7 +84,7 @@ def fit_rating_head(
     counts = np.bincount(rated.movie_rows, minlength=trained.num_movies)
     many = len(rated) >= _MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
-    spread = options.prior_spread or (2.5 if many else 1.4)
+    spread = options.prior_spread or (2.0 if many else 1.4)
     user_biases = biases.user_biases / unit + tower.user_biases.double().numpy()
     compressed = _compress_tower(tower, user_biases, counts, size, spread, unit)
     tower_biases = unit * tower.movie_biases.double().numpy() + compressed.movie_biases
