@@ -133,6 +133,8 @@ async def _translated(call: Awaitable[_Reply]) -> _Reply:
         return await call
     except grpc.aio.AioRpcError as error:
         failure = read_error(error)
+        if failure.reason == "FOREIGN_CATALOGUE":
+            raise catalogue_replaced() from error
         if error.code() not in _GOES_AWAY:
             raise failure from error
         raise Unavailable(

@@ -1,10 +1,12 @@
 """A registry with hand-made checkpoints, a feature service to read from, and a model service to ask."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from marquee.client.channel import open_channel
 from marquee.v1 import model_service_pb2_grpc
 
@@ -94,10 +96,16 @@ def start(registry, features):
     @asynccontextmanager
     async def run(*, ready=True, **settings):
         registry.path.mkdir(exist_ok=True)
-        given = {"catalogue_poll_s": 0.05, "retry_s": 0.05, "catalogue_min_interval_s": 0.0, "drain_timeout_s": 1.0}
-        model_settings = ModelSettings(
-            registry=registry.path, listen="127.0.0.1:0", feature_service=features.address, **{**given, **settings}
-        )
+        given = {
+            "registry": registry.path,
+            "listen": "127.0.0.1:0",
+            "feature_service": features.address,
+            "catalogue_poll_s": 0.05,
+            "catalogue_min_interval_s": 0.0,
+            "retry_s": 0.05,
+            "drain_timeout_s": 1.0,
+        }
+        model_settings = ModelSettings(**{**given, **settings})
         async with serve(model_settings) as server, open_channel(server.address) as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
             stub.channel = channel
@@ -110,10 +118,6 @@ def start(registry, features):
 
 async def until_serving(channel, wanted=True):
     """Waits until health says that the service serves, or no longer does."""
-    import asyncio
-
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     health = health_pb2_grpc.HealthStub(channel)
     for _ in range(400):
         reply = await health.Check(health_pb2.HealthCheckRequest(service="marquee.v1.ModelService"))
