@@ -151,3 +151,22 @@ def test_a_stated_scale_judges_the_rows(folder_of: Callable[..., Path]) -> None:
     assert data.scale == RatingScale(0.0, 10.0, 1.0)
     with pytest.raises(DataError, match="10 of 60 rows are broken"):
         read_dataset(folder, ReadOptions(scale=parse_scale("1:5:1")))
+
+
+def test_parquet_columns_of_other_types_are_refused(tmp_path: Path) -> None:
+    """A nested column is named with its type."""
+    pd.DataFrame({"user": [[1], [2]], "movie": [1, 2]}).to_parquet(tmp_path / "ratings.parquet")
+
+    with pytest.raises(DataError, match="column user is of type list"):
+        read_dataset(tmp_path / "ratings.parquet")
+
+
+def test_likes_and_dislikes_are_ratings(tmp_path: Path) -> None:
+    """True and false are the scale 0 to 1; missing ids of a float column do not change the others."""
+    frame = pd.DataFrame({"user": [1.0, 2.0, 3.0], "movie": ["a", "a", "b"], "rating": [True, False, True]})
+    frame.to_parquet(tmp_path / "ratings.parquet")
+
+    data = read_dataset(tmp_path / "ratings.parquet")
+
+    assert data.scale == RatingScale(0.0, 1.0, 1.0)
+    assert data.user_ids == ["1", "2", "3"]

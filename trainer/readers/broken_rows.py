@@ -8,6 +8,9 @@ from trainer.errors import DataError
 SHOWN_PER_REASON = 3
 """How many rows of each kind a message lists with their lines; the rest is counted."""
 
+NOT_UTF8 = "not UTF-8 (if many: save the file as UTF-8): skipped"
+"""The rule for rows with bytes that are no text."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenKind:

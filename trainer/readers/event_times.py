@@ -41,7 +41,7 @@ def parse_times(values: pa.Array) -> EventTimes:
         missing = np.asarray(values.is_null())
         return _bounded(times.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64), missing, "timestamps")
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        return _from_numbers(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        return _from_numbers(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     text = text_values(values)

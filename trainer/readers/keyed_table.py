@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.readers.broken_rows import SHOWN_PER_REASON, BrokenRows
+from trainer.readers.broken_rows import NOT_UTF8, SHOWN_PER_REASON, BrokenRows
 from trainer.readers.id_column import EncodedColumn, encode_column
 from trainer.readers.layouts import Layout
 from trainer.readers.raw_table import RawTable, read_table
@@ -77,7 +77,7 @@ def read_keyed_table(file: SourceFile, layout: Layout, key: str, max_share: floa
 
     for column in columns.values():
         if column.not_utf8 is not None:
-            drop(column.not_utf8, "not UTF-8: skipped")
+            drop(column.not_utf8, NOT_UTF8)
     drop(_with_text(ids, ""), f"no {key} id: skipped")
     candidates = np.flatnonzero(good)
     first = candidates[np.unique(ids.codes[candidates], return_index=True)[1]]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.readers.broken_rows import SHOWN_PER_REASON, BrokenRows
+from trainer.readers.broken_rows import NOT_UTF8, SHOWN_PER_REASON, BrokenRows
 from trainer.readers.event_times import parse_times
 from trainer.readers.id_column import EncodedColumn, encode_column
 from trainer.readers.layouts import Layout
@@ -23,6 +23,9 @@ from trainer.readers.raw_table import RawTable, read_table
 from trainer.readers.source import SourceFile
 from trainer.readers.utf8_stream import quoted
 from two_tower.serving import RatingScale
+
+LARGEST_RATING = 1e6
+"""What lies further from 0 is not taken for a number of stars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def read_ratings(
         sieve.drop_blank(no_user & no_movie)
     for column in (users, movies):
         if column.not_utf8 is not None:
-            sieve.drop(column.not_utf8, "not UTF-8: skipped", ids)
+            sieve.drop(column.not_utf8, NOT_UTF8, ids)
     sieve.drop(no_user | no_movie, "no user or no movie: skipped", ids)
     ratings, scale, origin = _ratings(table, sieve, scale, ids)
     times, time_form = _times(table, sieve, ids)
@@ -158,7 +161,7 @@ def _ratings(
     column = encode_column(table.columns["rating"])
     texts = _Texts([*ids.columns, ("rating", column)])
     values = np.asarray(pd.to_numeric(pd.Series(column.labels, dtype="str"), errors="coerce"), np.float64)
-    finite = np.isfinite(values)
+    finite = np.abs(values) <= LARGEST_RATING
     sieve.drop(~finite[column.codes], "rating is not a number: skipped", texts)
     counts = np.bincount(column.codes[sieve.good], minlength=len(values))
     met = counts > 0

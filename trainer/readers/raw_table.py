@@ -7,6 +7,7 @@ that 25 million rows cost four bytes each and every check runs on the distinct v
 import codecs
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -68,7 +69,7 @@ def detect_layout(file: SourceFile, kind: FileKind, columns: Mapping[str, str]) 
         first_line = stream.readline(FIRST_LINE_BYTES)
     if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{file.shown}: is text in UTF-16; save it as UTF-8")
-    names = first_line.removeprefix(codecs.BOM_UTF8).strip(b"\r\n")
+    names = next(iter(first_line.removeprefix(codecs.BOM_UTF8).splitlines()), b"")
     if not names.strip():
         absent = "is empty" if file.size_bytes <= len(first_line) else "begins with an empty line"
         raise DataError(f"{file.shown}: {absent}; it needs a first line that names its columns")
@@ -111,9 +112,7 @@ def _read_parquet(file: SourceFile, layout: Layout) -> RawTable:
     names = list(layout.columns.values())
     with damage_named(file.shown), file.open_stream() as stream:
         table = _parquet(file, stream).read(columns=names)
-    columns = {}
-    for role, name in layout.columns.items():
-        columns[role] = _whole(table[name])
+    columns = {role: _plain_type(file.shown, name, _whole(table[name])) for role, name in layout.columns.items()}
     broken = BrokenRows(file.shown, unit="row")
     return RawTable(layout, columns, table.num_rows, table.num_rows, lambda rows: rows + 1, broken)
 
@@ -123,6 +122,25 @@ def _parquet(file: SourceFile, stream: IO[bytes]) -> pq.ParquetFile:
         return pq.ParquetFile(stream if stream.seekable() and "b" in getattr(stream, "mode", "") else in_memory(file))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{file.shown}: not a readable Parquet file ({error})") from error
+
+
+def _plain_type(shown: str, name: str, values: pa.Array) -> pa.Array:
+    """Turns the many types of Parquet into text, numbers or times, with null for what is missing."""
+    kind, types = values.type, pa.types
+    if types.is_dictionary(kind):
+        return _plain_type(shown, name, values.dictionary_decode())
+    if types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind):
+        return values.cast(pa.string())
+    if types.is_boolean(kind):
+        return values.cast(pa.int8())
+    if types.is_decimal(kind) or types.is_float16(kind):
+        values = values.cast(pa.float64())
+    if types.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values), None, values)
+    texts = types.is_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    if texts or types.is_integer(kind) or types.is_timestamp(kind) or types.is_date(kind):
+        return values
+    raise DataError(f"{shown}: column {name} is of type {kind}; it must hold text, numbers or times")
 
 
 def _prepared(file: SourceFile, layout: Layout) -> IO[bytes]:
@@ -160,9 +178,10 @@ def text_values(values: pa.Array) -> pa.Array:
     if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         decoded = (value.decode(errors="surrogateescape") if value is not None else "" for value in values.to_pylist())
         values = pa.array([mark_undecodable(text) for text in decoded], pa.string())
-    elif pa.types.is_floating(values.type) and not pc.any(pc.not_equal(pc.floor(values), values)).as_py():
-        # Tables written by pandas hold whole-numbered ids as floats once one of them was missing.
-        values = values.cast(pa.int64()).cast(pa.string())
     else:
+        if pa.types.is_floating(values.type):
+            # Tables written by pandas hold whole-numbered ids as floats once one of them was missing.
+            with suppress(pa.ArrowInvalid):
+                values = values.cast(pa.int64())
         values = values.cast(pa.string())
     return pc.fill_null(pc.utf8_trim_whitespace(values), "")
