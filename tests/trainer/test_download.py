@@ -91,6 +91,12 @@ def shelf() -> _Shelf:
     return _Shelf(content, hashlib.md5(content).hexdigest())
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps a machine's proxy out of conversations with itself."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
 @pytest.fixture
 def downloader(shelf: _Shelf, tmp_path: Path) -> Iterator[Downloader]:
     """A downloader whose GroupLens is a server on this machine, and that does not wait between attempts."""

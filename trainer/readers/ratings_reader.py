@@ -167,7 +167,8 @@ def _ratings(
     met = counts > 0
     scale, origin = stated, "stated"
     if scale is None and met.any():
-        scale, origin = detect_scale(values[met], counts[met], table.layout.scales), "detected"
+        scale = detect_scale(values[met], counts[met], table.layout.scales)
+        origin = "as the format has it" if len(table.layout.scales) == 1 else "detected"
     if scale is None:
         return np.full(table.num_rows, np.nan, np.float32), None, "all ratings are the same: retrieval only"
     off = finite & ~on_scale(np.where(finite, values, scale.low), scale)
