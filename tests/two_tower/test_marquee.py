@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from two_tower.errors import CheckpointError
 from two_tower.features import FeatureEncoder
@@ -121,17 +122,17 @@ def some_events(count: int, seed: int = 0, newest_ms: int = UNTIL_MS) -> list[Ev
     ]
 
 
-def weights_of(model: Marquee) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def weights_of(model: Marquee) -> dict[str, NDArray[np.floating]]:
     return {name: tensor.numpy().astype(np.float64) for name, tensor in model.tensors().items()}
 
 
 def posterior(
     movies: MovieEmbeddings,
     events: list[Event],
-    mean: np.ndarray,  # type: ignore[type-arg]
+    mean: NDArray[np.floating],
     variance: float = 1.0,
     cold_noise: float = 0.3,
-) -> np.ndarray:  # type: ignore[type-arg]
+) -> NDArray[np.floating]:
     """The textbook posterior mean under the prior N(mean, variance·I), movie by movie."""
     precision, moment = np.eye(len(mean)) / variance, mean / variance
     for number, stars, _ in events:
@@ -141,14 +142,14 @@ def posterior(
         noise = 0.7 + (0 if movies.known[number] else cold_noise)
         precision += np.outer(vector, vector) / noise
         moment = moment + vector * (stars - float(movies.rating_biases[number])) / noise
-    solved: np.ndarray = np.linalg.solve(precision, moment)  # type: ignore[type-arg]
+    solved: NDArray[np.floating] = np.linalg.solve(precision, moment)
     return solved
 
 
-def implicit_mean(model: Marquee, events: list[Event]) -> np.ndarray:  # type: ignore[type-arg]
+def implicit_mean(model: Marquee, events: list[Event]) -> NDArray[np.floating]:
     rows = [number + 1 for number, _, _ in events if number != COLD]
-    total: np.ndarray = weights_of(model)["rating.implicit"][rows].sum(0)  # type: ignore[type-arg]
-    return total * np.sqrt(len(events)) / (len(events) + 10)
+    total: NDArray[np.floating] = weights_of(model)["rating.implicit"][rows].sum(0)
+    return np.asarray(total * np.sqrt(len(events)) / (len(events) + 10))
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 290])

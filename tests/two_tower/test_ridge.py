@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from two_tower.ridge import posterior_means
 
 
-def textbook(design: np.ndarray, targets: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def textbook(design: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.floating]:
     """(ZᵀZ + I)⁻¹ Zᵀy in double precision."""
     design = design.astype(np.float64)
-    solved: np.ndarray = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ targets)  # type: ignore[type-arg]
+    solved: NDArray[np.floating] = np.linalg.solve(design.T @ design + np.eye(design.shape[1]), design.T @ targets)
     return solved
 
 

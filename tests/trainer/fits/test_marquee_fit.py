@@ -1,0 +1,226 @@
+"""The fit learns what is there to learn, also where data lacks ratings, times, genres or profiles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.toy_dataset import toy_dataset
+from trainer.dataset import Dataset, Interactions
+from trainer.errors import DataError
+from trainer.evaluation import evaluate
+from trainer.fits import silent
+from trainer.fits.marquee import Options, fit
+from two_tower.movie_columns import MovieColumns
+from two_tower.scoring import rank_scores, rate_all
+from two_tower.serving import RatingScale
+from two_tower.user_columns import Histories, Profiles, UserColumns
+
+QUICK = Options(
+    hidden_size=16, tower_epochs=15, tower_learning_rate=0.01, tower_batch=8, ranking_size=8, ranking_epochs=3
+)
+
+
+def held_out(data: Dataset, count: int = 100) -> tuple[Interactions, Interactions]:
+    rows = np.arange(len(data.interactions))
+    return data.interactions.take(rows[count:]), data.interactions.take(rows[:count])
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_it_learns_tastes(timed: bool) -> None:
+    """Held-out ratings of users with two clear tastes are predicted far better than by the mean (1.34 stars off)."""
+    data = toy_dataset(timed=timed)
+    train, test = held_out(data)
+
+    model = fit(replace(data, interactions=train), QUICK, seed=0, progress=silent)
+
+    assert evaluate(model, data, train, test, protocol="").metrics.rmse == pytest.approx(0.45, abs=0.3)
+
+
+def test_a_scale_of_ten_is_learned_as_well_as_one_of_five() -> None:
+    """The constants were found on stars of one to five; other scales are brought to them."""
+    data = toy_dataset()
+    train, test = held_out(data)
+
+    def stretched(rows: Interactions) -> Interactions:
+        return replace(rows, ratings=rows.ratings * 20)
+
+    five = fit(replace(data, interactions=train), QUICK, seed=0, progress=silent)
+    hundred_data = replace(data, interactions=stretched(train), scale=RatingScale(20, 100, 20))
+    hundred = fit(hundred_data, QUICK, seed=0, progress=silent)
+
+    of_five = evaluate(five, data, train, test, protocol="").metrics.rmse
+    of_hundred = evaluate(hundred, hundred_data, stretched(train), stretched(test), protocol="").metrics.rmse
+    assert of_five is not None
+    assert of_hundred == pytest.approx(20 * of_five, rel=0.05)
+
+
+def test_a_trained_user_and_a_stored_one_are_judged_alike() -> None:
+    """The trained vector of a user is what his whole history, complete, gives a stranger of his profile."""
+    data = toy_dataset()
+    model = fit(data, QUICK, seed=0, progress=silent)
+    movies = model.embed_movies(data.movies)
+    mine = np.flatnonzero(data.interactions.user_rows == 4)
+    rows = data.interactions.take(
+        mine[np.lexsort((-data.interactions.movie_rows[mine], -data.interactions.event_times_ms[mine]))]
+    )
+    history = Histories(np.array([0, len(rows)]), rows.movie_rows, rows.ratings, rows.event_times_ms, np.array([True]))
+    profile = Profiles(data.profiles.genders[4:5], data.profiles.ages[4:5], data.profiles.occupations[4:5])
+
+    stored = model.embed_users(UserColumns([None], profile, history), movies)
+    trimmed = replace(history, complete=np.array([False]))
+    trained = model.embed_users(UserColumns(["u4"], profile, trimmed), movies)
+
+    assert trained.rating_vectors[0].numpy() == pytest.approx(stored.rating_vectors[0].numpy(), abs=1e-5)
+    assert trained.ranking_vectors[0].numpy() == pytest.approx(stored.ranking_vectors[0].numpy(), abs=1e-5)
+
+
+def genre_data(num_movies: int = 120) -> Dataset:
+    """Everybody finds musicals bad and westerns good; the last twenty movies have one genre and no rating."""
+    rng = np.random.default_rng(0)
+    good = rng.random(num_movies) < 0.5
+    users = np.repeat(np.arange(80), 25)
+    movies = np.concatenate([rng.permutation(num_movies - 20)[:25] for _ in range(80)])
+    stars = np.clip(np.where(good[movies], 4.2, 2.0) + rng.normal(0, 0.6, len(users)), 1, 5).round()
+    return Dataset(
+        "genres",
+        [f"u{row}" for row in range(80)],
+        Profiles.unknown(80),
+        [None] * 80,
+        MovieColumns(
+            [f"m{row}" for row in range(num_movies)],
+            [""] * num_movies,
+            np.full(num_movies, np.nan, np.float32),
+            [("Western",) if is_good else ("Musical",) for is_good in good],
+        ),
+        Interactions(
+            users.astype(np.int32),
+            movies.astype(np.int32),
+            stars.astype(np.float32),
+            np.zeros(len(users), np.int64),
+        ),
+        RatingScale(1, 5, 1),
+        False,
+    )
+
+
+def test_a_cold_movie_is_rated_from_its_content() -> None:
+    """Movies that nobody rated are predicted far better by their genre than by the mean."""
+    data = genre_data()
+    model = fit(data, QUICK, seed=0, progress=silent)
+    movies = model.embed_movies(data.movies)
+    users = model.embed_users(UserColumns([None], Profiles.unknown(1), Histories.empty(1)), movies)
+
+    cold = rate_all(model, users, movies)[0, -20:]
+
+    assert not movies.known[-20:].any()
+    truth = np.array([4.2 if genres == ("Western",) else 2.0 for genres in data.movies.genres[-20:]])
+    mean = data.interactions.ratings.mean()
+    assert np.abs(cold - truth).mean() < 0.35 * np.abs(mean - truth).mean()
+
+
+def test_a_profile_that_matters_moves_the_answer_of_a_stranger() -> None:
+    """In data where men love every other movie and women the rest, gender alone tells what to expect."""
+    data = toy_dataset(num_users=200)
+    model = fit(data, QUICK, seed=0, progress=silent)
+    movies = model.embed_movies(data.movies)
+    strangers = UserColumns(
+        [None, None], Profiles(["M", "F"], np.full(2, np.nan, np.float32), [None, None]), Histories.empty(2)
+    )
+
+    ratings = rate_all(model, model.embed_users(strangers, movies), movies)
+
+    # The even users are the M of the toy data, and they love the even movies.
+    gap = (ratings[0] - ratings[1])[:-1]
+    assert gap[::2].mean() > 0.4
+    assert gap[1::2].mean() < -0.4
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_data_without_ratings_gives_a_ranking_head_only(timed: bool) -> None:
+    """Who watched what is enough to rank by: a held-out movie of the own taste comes before the others."""
+    full = toy_dataset(rated=False, timed=timed, rows_per_user=20)
+    mine = (full.interactions.user_rows % 2) == (full.interactions.movie_rows % 2)
+    data = replace(full, interactions=full.interactions.take(mine))
+
+    model = fit(data, replace(QUICK, ranking_epochs=20, untimed_ridge=5.0), seed=0, progress=silent)
+
+    movies = model.embed_movies(data.movies)
+    history = Histories(
+        np.array([0, 3]),
+        np.array([0, 2, 4], np.int32),
+        np.full(3, np.nan, np.float32),
+        np.array([9, 8, 7]),
+        np.ones(1, bool),
+    )
+    users = model.embed_users(UserColumns([None], Profiles.unknown(1), history), movies)
+    scores = rank_scores(users, movies)[0].numpy()
+    assert model.rating_scale is None
+    assert not any(name.startswith("rating.") for name in model.tensors())
+    assert scores[6:39:2].mean() > scores[5:39:2].mean() + 1e-3
+
+
+def test_data_that_is_bare_ratings_is_enough() -> None:
+    """No genres, no years, no profiles, no times; half of the rows without stars."""
+    data = toy_dataset(num_users=200, rows_per_user=25, timed=False)
+    stars = data.interactions.ratings.copy()
+    stars[::2] = np.nan
+    bare = replace(
+        data,
+        profiles=Profiles.unknown(200),
+        movies=MovieColumns(data.movies.movie_ids, [""] * 40, np.full(40, np.nan, np.float32), [()] * 40),
+        interactions=replace(data.interactions, ratings=stars),
+    )
+    train, test = held_out(bare)
+
+    model = fit(replace(bare, interactions=train), QUICK, seed=0, progress=silent)
+
+    assert evaluate(model, bare, train, test, protocol="").metrics.rmse == pytest.approx(0.6, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_handful_of_rows_is_fitted(size: int, timed: bool) -> None:
+    """One user, one movie, one rating: nothing to learn and nothing to divide by."""
+    data = toy_dataset(timed=timed)
+    model = fit(replace(data, interactions=data.interactions.take(np.arange(size))), QUICK, seed=0, progress=silent)
+    movies = model.embed_movies(data.movies)
+
+    ratings = rate_all(
+        model, model.embed_users(UserColumns([None], Profiles.unknown(1), Histories.empty(1)), movies), movies
+    )
+
+    assert np.isfinite(ratings).all()
+
+
+def test_what_training_never_names_stays_unread() -> None:
+    """Movies and users without training rows have no row: their ratings could not have leaked into one."""
+    data = toy_dataset()
+    few = data.interactions.take(np.flatnonzero(data.interactions.user_rows < 5))
+
+    model = fit(replace(data, interactions=few), QUICK, seed=0, progress=silent)
+
+    assert model.vocabularies()["users"] == ["", "u0", "u1", "u2", "u3", "u4"]
+    assert model.config()["data_until_ms"] == int(few.event_times_ms.max())
+
+
+def test_progress_ends_at_the_end() -> None:
+    """A bar that is drawn from it never goes back and is full when the fit returns."""
+    told: list[tuple[int, int, str]] = []
+
+    fit(toy_dataset(), QUICK, seed=0, progress=lambda *report: told.append(report))
+
+    assert [report[0] for report in told] == sorted(report[0] for report in told)
+    assert told[-1][0] == told[-1][1] == 15 + 3
+
+
+def test_data_without_rows_is_refused() -> None:
+    """With the reason, in words for a person."""
+    data = toy_dataset()
+    nothing = data.interactions.take(np.arange(0))
+    unrated = replace(data.interactions, ratings=np.full(len(data.interactions), np.nan, np.float32))
+
+    with pytest.raises(DataError, match="no interactions"):
+        fit(replace(data, interactions=nothing), QUICK, seed=0, progress=silent)
+    with pytest.raises(DataError, match="none of the rows"):
+        fit(replace(data, interactions=unrated), QUICK, seed=0, progress=silent)
