@@ -1,7 +1,9 @@
 """A pytest plugin: one real Redis a session, empty for every test that asks for it."""
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from feature_service import child_process
 from feature_service.embedded_redis import find_server
 
 
@@ -20,6 +23,8 @@ def redis_session_url() -> Iterator[str]:
     socket = folder / "redis.sock"
     process = subprocess.Popen(
         [
+            # Ends with this process, also if that is killed.
+            *(sys.executable, "-I", child_process.__file__, str(os.getpid())),
             *(str(find_server()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
             *("--dir", str(folder), "--save", "", "--appendonly", "no", "--logfile", str(folder / "log")),
         ]
