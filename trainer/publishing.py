@@ -36,7 +36,7 @@ class Published:
         num_profiles: Users with a profile.
         num_histories: Users with a history.
         num_entries: Entries of their histories.
-        num_applied: Those that the store did not have yet.
+        num_applied: Those that changed the store: it had them not yet, and they are within the newest that it keeps.
         numbers_equal_rows: Whether each movie's catalogue number is its row in the data set, as in an empty store.
             If not, events of the same moment stand in another order there than in the trainer's evaluation.
     """

@@ -54,7 +54,7 @@ def publish_command(
         sent = publish(channel, snapshot.data, rows, not_for_evaluation=all_rows, progress=progress)
     typer.echo(
         f"published {snapshot.data.name} for {manifest.version}: {sent.num_movies:,} movies, {sent.num_profiles:,} "
-        f"profiles, {sent.num_histories:,} histories with {sent.num_entries:,} entries ({sent.num_applied:,} new)"
+        f"profiles, {sent.num_histories:,} histories with {sent.num_entries:,} entries ({sent.num_applied:,} kept anew)"
     )
     if all_rows:
         typer.echo("The store now holds held-out rows and is marked as not for evaluation.")
