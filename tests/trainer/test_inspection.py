@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.inspection import inspect_data
+from trainer.fits import FITS
+from trainer.inspection import COSTS, inspect_data
 from trainer.readers import ReadOptions
 from trainer.readers.read_options import parse_columns
 from trainer.synthesis import SynthesisPlan, write_synthetic
@@ -32,6 +33,11 @@ def test_a_full_data_set_fits_every_model(made: Path) -> None:
     assert [model.fits for model in inspection.models] == [True, True]
     assert all(model.minutes > 0 and model.memory_gib > 0 for model in inspection.models)
     assert not inspection.broken
+
+
+def test_every_model_that_can_be_trained_is_judged() -> None:
+    """No model is left out of the table."""
+    assert set(COSTS) == set(FITS)
 
 
 def test_the_command_names_data_options_and_a_holdout_that_works(folder_of: Callable[..., Path]) -> None:

@@ -35,6 +35,13 @@ def test_an_archive_reads_as_its_folder(folder_of: Callable[..., Path], tmp_path
     assert list(place.iterdir()) == [archive]
 
 
+def test_notes_of_an_operating_system_are_passed_over(tmp_path: Path) -> None:
+    """An archive packed on a Mac holds a hidden twin of each file."""
+    archive = _archive(tmp_path / "mini.zip", {"mini/views.csv": RATINGS, "__MACOSX/mini/._views.csv": b"\0\5\x16\7"})
+
+    assert len(read_dataset(archive).interactions) == 50
+
+
 def test_parquet_inside_an_archive_is_read(tmp_path: Path) -> None:
     """A format that must seek is read from an archive too."""
     import pandas as pd

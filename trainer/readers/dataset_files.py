@@ -27,7 +27,8 @@ def choose_files(path: Path, options: ReadOptions) -> DatasetFiles:
     Raises:
         DataError: There is no ratings file, or more than one candidate.
     """
-    files = list_files(path)
+    # Hidden files are notes of an operating system, such as the ._ratings.csv beside a ratings.csv packed on a Mac.
+    files = [file for file in list_files(path) if not file.base_name.startswith(".")]
     ratings = files[0] if path.is_file() and len(files) == 1 else _ratings_file(path, files, options)
     beside = [file for file in files if file.folder == ratings.folder]
     return DatasetFiles(
