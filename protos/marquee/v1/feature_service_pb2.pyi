@@ -441,9 +441,9 @@ class ImportHistoriesRequest(_message.Message):
     movie_indices: _builtins.bytes
     """Per entry the position in movie_ids. uint32 [E]"""
     ratings: _builtins.bytes
-    """Stars, NaN where not rated. float32 [E]"""
+    """Stars, -1000 to 1000, NaN where not rated. float32 [E]"""
     event_times_ms: _builtins.bytes
-    """Epoch milliseconds; 0 in data without times. int64 [E]"""
+    """Epoch milliseconds from 0 to the end of 9999; 0 in data without times. int64 [E]"""
     not_for_evaluation: _builtins.bool
     """Marks the store as holding rows that a checkpoint's evaluation holds out."""
     @_builtins.property
@@ -520,10 +520,12 @@ class Event(_message.Message):
     movie_id: _builtins.str
     """Must be in the catalogue."""
     rating: _builtins.float
-    """Stars. Absent: watched, not rated; an earlier rating is kept while it is within the history window."""
+    """Stars, finite, -1000 to 1000. Absent: watched, not rated; an earlier rating is kept while it is within the history
+    window.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """Required; to the millisecond, and at most a day ahead of the service's clock."""
+        """Required; to the millisecond, from 1970 to 9999. More than a day ahead of the service's clock is REFUSED."""
 
     def __init__(
         self,
@@ -576,7 +578,7 @@ class EventResult(_message.Message):
     USER_VERSION_FIELD_NUMBER: _builtins.int
     status: Global___EventStatus.ValueType
     reason: _builtins.str
-    """REFUSED only: a constant such as MOVIE_NOT_FOUND."""
+    """REFUSED only: MOVIE_NOT_FOUND or EVENT_TIME_IN_FUTURE; further constants may come."""
     message: _builtins.str
     """REFUSED only: for a person."""
     user_version: _builtins.str
