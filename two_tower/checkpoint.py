@@ -218,9 +218,10 @@ def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             # Cloned, for the file is mapped into memory and whoever shortens it would end this process.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        _refuse_not_finite(tensors)
+    except (SafetensorError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # Its hash is right, so somebody wrote it that way: with a layout or a number format that torch does not take.
         raise CorruptCheckpointError(f"{path.name} is not a readable safetensors file: {error}") from error
-    _refuse_not_finite(tensors)
     return tensors
 
 

@@ -258,6 +258,47 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
         checkpoints.load(folder)
 
 
+def safetensors_of(header: dict[str, Any], data: bytes) -> bytes:
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 8,
+        b"\2\0\0\0\0\0\0\0[]",
+        b"\4\0\0\0\0\0\0\0null",
+        safetensors_of({"x": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_of({"x": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, b"\0" * 8),
+        safetensors_of({"x": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_of({"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, b"\0" * 4),
+        safetensors_of({"x": {"dtype": "BOOL", "shape": [4], "data_offsets": [0, 4]}}, b"\7" * 4),
+        safetensors_of({}, b""),
+    ],
+)
+def test_weights_that_somebody_made_up_are_refused(folder: Path, content: bytes) -> None:
+    """With a hash that fits, an impossible layout or number format is still a CheckpointError and nothing else."""
+    (folder / "weights.safetensors").write_bytes(content)
+    rewrite_manifest(folder, lambda fields: fields.update(weights_sha256=hashlib.sha256(content).hexdigest()))
+
+    with pytest.raises(CheckpointError):
+        checkpoints.load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"users": 1}', b'{"users": ["", 1]}', b'{"users": ["", "a", "a"]}', b"\xff", b"[" * 10**5],
+)
+def test_vocabularies_that_somebody_made_up_are_refused(folder: Path, content: bytes) -> None:
+    """With a hash that fits, what is not lists of different strings is still refused."""
+    (folder / "vocabularies.json").write_bytes(content)
+    rewrite_manifest(folder, lambda fields: fields.update(vocabularies_sha256=hashlib.sha256(content).hexdigest()))
+
+    with pytest.raises(CheckpointError):
+        checkpoints.load(folder)
+
+
 def test_a_config_that_does_not_fit_is_refused(folder: Path) -> None:
     """A config value that no model has is named."""
     rewrite_manifest(folder, lambda fields: fields["config"].update(activation="softplus"))

@@ -48,7 +48,7 @@ def train_command(
         str | None,
         typer.Option("--holdout", help=f"{HOLDOUTS}. Default: temporal:0.1, or random:0.1 where there are no times."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of split and fit.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of split and fit.")] = 0,
     options: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of the model; a wrong one lists them all."),
