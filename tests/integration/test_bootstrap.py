@@ -1,8 +1,10 @@
 """`trainer bootstrap` against a real feature_service: each step once, whatever was done before."""
 
 import json
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +84,30 @@ def test_each_step_is_done_once(tmp_path: Path, feature_service: ServiceProcess)
     assert "nothing to train" in again
     assert "nothing to publish" in again
     assert bootstrap.registry.versions() == [version]
+
+
+def test_what_it_leaves_behind_is_served(tmp_path: Path, feature_service: ServiceProcess, node_example: Path) -> None:
+    """A model_service on that registry answers a caller: here the Node example, with titles from the catalogue."""
+    bootstrap = Bootstrap(tmp_path, feature_service)
+    bootstrap.run()
+    address = free_address()
+    settings = {
+        "MODEL_LISTEN": address,
+        "MODEL_REGISTRY": str(bootstrap.registry.path),
+        "MODEL_FEATURE_SERVICE": feature_service.address,
+        "MODEL_DEVICE": "cpu",
+    }
+
+    with ServiceProcess("model_service", address, settings, tmp_path / "model.log") as model_service:
+        model_service.wait_until_serving(60)
+        ask = ["node", "main.js", "--address", address, "--k", "3", "--timeout-ms", "10000"]
+        answer = subprocess.run(ask, cwd=node_example, capture_output=True, text=True, timeout=60, check=False)
+
+    assert answer.stderr == ""
+    rating, source, *movies = answer.stdout.splitlines()
+    assert re.fullmatch(r"user 1 would give movie 1 \d\.\d\d stars", rating)
+    assert source == f"model {bootstrap.registry.label(STABLE)}, answered from ANSWER_SOURCE_PERSONAL"
+    assert [re.sub(r"^(\d)\. .+ \(\d{4}\), \d\.\d\d stars$", r"\1", movie) for movie in movies] == ["1", "2", "3"]
 
 
 def test_training_again_moves_the_label(tmp_path: Path, feature_service: ServiceProcess) -> None:

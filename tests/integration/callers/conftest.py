@@ -1,23 +1,18 @@
-"""A ModelService of three movies with known answers, and whether this machine has Node."""
+"""A ModelService of three movies with known answers."""
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from filelock import FileLock
 from marquee.v1 import model_service_pb2 as pb
 from marquee.v1 import model_service_pb2_grpc as pb_grpc
 from marquee.v1.movie_pb2 import Movie
 
 from service_runtime.errors import InvalidRequest, NotFound, ServiceError, Unavailable, Violation, to_status
 
-ROOT = Path(__file__).parents[3]
 TITLES = {"1": "Toy Story", "2": "Heat", "3": "Clueless"}
 
 
@@ -90,16 +85,3 @@ async def three_movies() -> AsyncIterator[ThreeMovies]:
     await server.start()
     yield service
     await server.stop(grace=0)
-
-
-@pytest.fixture(scope="session")
-def node_example() -> Path:
-    """Gives the folder of the Node example with its libraries installed; needs `node` and `npm`."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not on the PATH: apt install nodejs npm")
-    folder = ROOT / "examples" / "node"
-    installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
-    with FileLock(folder / ".installing.lock"):
-        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-            subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
-    return folder

@@ -1,0 +1,23 @@
+"""The Node example with its libraries, where this machine has Node."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def node_example() -> Path:
+    """Gives the folder of the Node example with its libraries installed; needs `node` and `npm`."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not on the PATH: apt install nodejs npm")
+    folder = ROOT / "examples" / "node"
+    installed, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
+    with FileLock(folder / ".installing.lock"):
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    return folder
