@@ -159,12 +159,13 @@ class Server:
         try:
             # Health watches never end by themselves, so the server's own wait would always last the full timeout.
             await asyncio.wait_for(self._idle.wait(), self._drain_timeout_s)
+            # So that the last replies leave before their connections do.
+            await asyncio.sleep(0.05)
         except TimeoutError:
             _log.warning("drain_timeout", running=self._num_running)
-        # One turn of the loop each way, so that the last replies leave before their connections do.
-        await asyncio.sleep(0.05)
-        await self._server.stop(None)
-        await stopping
+        finally:
+            await self._server.stop(None)
+            await stopping
         _log.info("stopped")
 
     def _generic_handler(self, service: Service) -> grpc.GenericRpcHandler:

@@ -1,5 +1,6 @@
 """A user's state depends on the set of his events alone: not on their order, grouping or repetition."""
 
+import asyncio
 import math
 import random
 
@@ -130,6 +131,19 @@ async def test_any_order_and_repetition_ends_in_the_same_bytes(store, events, rn
 
     assert in_order == model(events, WINDOW)
     assert at_random == in_order
+
+
+async def test_writers_at_once_end_in_the_same_bytes(link, marks):
+    """Forty calls that race for one user leave what one call would have left."""
+    rng = random.Random(1)
+    events = [(f"e{i}", rng.choice(MOVIES), rng.choice([None, 2.0, 3.0]), rng.randrange(9)) for i in range(200)]
+    histories = Histories(link, marks, WINDOW)
+    writes = [[WatchEvent(name, "u", *rest) for name, *rest in events[i::40]] for i in range(40)]
+
+    await asyncio.gather(*(histories.write(write) for write in writes))
+
+    state, seen = await link.read([user_keys("u").state, user_keys("u").seen])
+    assert (without_version(state), seen) == model(events, WINDOW)
 
 
 async def test_an_unrated_rewatch_keeps_the_rating_and_moves_the_movie(store):

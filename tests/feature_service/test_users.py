@@ -7,6 +7,8 @@ from marquee.client.user_version import UserVersion
 from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import user_pb2
 
+from feature_service.keys import user_keys
+from feature_service.value_format import unpack_header, unpack_tombstone
 from tests.feature_service import messages as make
 
 NAN = float("nan")
@@ -216,3 +218,16 @@ async def test_versions_of_a_partition_never_go_back(stub):
     assert numbers == sorted(numbers)
     assert numbers[0] == numbers[1]
     assert numbers[-1] > numbers[3]
+
+
+async def test_each_life_of_a_user_has_its_own_incarnation(stub, raw_redis):
+    """A deletion that removed somebody begins a new incarnation, in which the trained vector of the old is not used."""
+    found = []
+    for _ in range(3):
+        await stub.BatchUpsertUsers(make.upsert_user(age=30))
+        found.append(unpack_header(raw_redis.get(user_keys("u").state)).incarnation)
+        for _ in range(2):
+            await stub.DeleteUser(pb2.DeleteUserRequest(user_id="u"))
+            found.append(unpack_tombstone(raw_redis.get(user_keys("u").tombstone)).incarnation)
+
+    assert found == [0, 1, 1, 1, 2, 2, 2, 3, 3]
