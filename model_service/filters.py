@@ -61,7 +61,7 @@ class Permitted:
     Attributes:
         masks: bool [F, M]
         mask_of_row: int64 [B]
-        excluded_rows: Row of each exclusion. int64 [X]
+        excluded_rows: Row of each exclusion, ascending. int64 [X]
         excluded_numbers: Catalogue number of each exclusion. int64 [X]
     """
 
@@ -76,7 +76,8 @@ class Permitted:
     def of_row(self, row: int) -> NDArray[np.bool_]:
         """Returns True for the movies that the row may be answered. bool [M]."""
         mask: NDArray[np.bool_] = self.masks[self.mask_of_row[row]].copy()
-        mask[self.excluded_numbers[self.excluded_rows == row]] = False
+        start, stop = np.searchsorted(self.excluded_rows, (row, row + 1))
+        mask[self.excluded_numbers[start:stop]] = False
         return mask
 
     @classmethod

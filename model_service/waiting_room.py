@@ -46,7 +46,7 @@ class BatchingKnobs:
         max_waiting_rows: Rows that may wait, for each priority separately.
         gap_s: How long a batch is held, counted from its first request, if that one found the device busy.
         max_in_flight: Batches under way at once: with two, one reads features while the other is on the device.
-        bulk_patience_s: A bulk request that has waited so long is treated as an interactive one.
+        bulk_patience_s: A bulk request that has waited so long goes before interactive ones that came after it.
     """
 
     max_batch_rows: int
@@ -161,21 +161,20 @@ class WaitingRoom(Generic[Payload]):
         return dropped
 
     def _compose(self, now: float) -> list[Ticket[Payload]]:
+        queue = self._next_queue(now)
         batch: list[Ticket[Payload]] = []
         rows = 0
-        interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
-        while interactive or bulk:
-            queue = bulk if self._bulk_goes_first(now) else interactive or bulk
-            if batch and rows + queue[0].rows > self._knobs.max_batch_rows:
-                break
+        while queue and (not batch or rows + queue[0].rows <= self._knobs.max_batch_rows):
             ticket = queue.popleft()
             self._rows[ticket.priority] -= ticket.rows
             rows += ticket.rows
             batch.append(ticket)
         return batch
 
-    def _bulk_goes_first(self, now: float) -> bool:
+    def _next_queue(self, now: float) -> deque[Ticket[Payload]]:
+        # Never both in one batch: the callers of few rows would wait for the many.
         interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
         if not bulk or not interactive:
-            return bool(bulk)
-        return bulk[0].arrived + self._knobs.bulk_patience_s <= now and bulk[0].arrived < interactive[0].arrived
+            return interactive or bulk
+        out_of_patience = bulk[0].arrived + self._knobs.bulk_patience_s <= now
+        return bulk if out_of_patience and bulk[0].arrived < interactive[0].arrived else interactive

@@ -1,0 +1,88 @@
+"""Large tasks are cut into pieces that fit a batch, and callers never notice."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_service.filters import MovieFilter
+from model_service.pieces import cut, join
+from model_service.queries import (
+    AnsweredUser,
+    RankedRow,
+    RatingAnswer,
+    RatingTask,
+    SimilarTask,
+    Source,
+    TopKAnswer,
+    TopKTask,
+    UserOutcome,
+    UserQuery,
+)
+from model_service.scoring import Ranked
+
+
+def users_of(number):
+    return [UserQuery(f"u{place}") for place in range(number)]
+
+
+def answered(task):
+    return [AnsweredUser(UserOutcome.OK, Source.PERSONAL, query.user_id) for query in task.users]
+
+
+def answer(task):
+    """Answers so that each number tells whose it is."""
+    if isinstance(task, TopKTask):
+        rows = [
+            RankedRow(Ranked(np.array([int(query.user_id[1:])]), np.zeros(1, np.float32)), None) for query in task.users
+        ]
+        return TopKAnswer(None, answered(task), rows)
+    names = [int(task.users[position].user_id[1:]) for position in task.positions.tolist()]
+    numbers = np.array(names, np.float32) * 1000 + task.movie_numbers
+    return RatingAnswer(None, answered(task), numbers, numbers + 1, numbers + 2)
+
+
+@given(data=st.data(), num_users=st.integers(1, 12), max_rows=st.integers(1, 5))
+def test_ratings_come_back_in_the_order_in_which_they_were_asked(data, num_users, max_rows):
+    """Whichever piece a pair was in."""
+    positions = data.draw(st.lists(st.integers(0, num_users - 1), min_size=1, max_size=30))
+    movies = np.arange(len(positions), dtype=np.int64)
+    task = RatingTask("c", users_of(num_users), np.array(positions, np.int64), movies)
+
+    parts = cut(task, max_rows)
+    joined = join(task, [answer(part) for part in parts])
+
+    whole = answer(task)
+    assert all(len(part.users) <= max_rows for part in parts)
+    assert joined.users == whole.users
+    for name in ("ratings", "rounded_ratings", "scores"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
+
+@given(num_users=st.integers(1, 12), max_rows=st.integers(1, 5))
+def test_lists_come_back_in_the_order_of_their_users(num_users, max_rows):
+    """One list each, nobody twice."""
+    task = TopKTask("c", users_of(num_users), 1, MovieFilter(), True)
+
+    joined = join(task, [answer(part) for part in cut(task, max_rows)])
+
+    assert [row.ranked.numbers.tolist() for row in joined.rows] == [[number] for number in range(num_users)]
+    assert joined.users == answered(task)
+
+
+def test_what_fits_is_not_cut():
+    """The usual request goes its way untouched."""
+    task = TopKTask("c", users_of(3), 1, MovieFilter(), True)
+    similar = SimilarTask("c", 0, 1, MovieFilter())
+
+    assert cut(task, 3)[0] is task
+    assert cut(similar, 1)[0] is similar
+
+
+@pytest.mark.parametrize("max_rows", [1, 2])
+def test_pieces_ask_what_the_whole_asks(max_rows):
+    """Filter, k and seen movies are those of the caller."""
+    task = TopKTask("c", users_of(3), 7, MovieFilter(year_min=1990), False)
+
+    for part in cut(task, max_rows):
+        assert (part.k, part.movie_filter, part.exclude_seen) == (7, task.movie_filter, False)
