@@ -37,7 +37,7 @@ def to_message(number: int, movie: StoredMovie) -> movie_pb2.Movie:
 def check_upserts(request: pb2.BatchUpsertMoviesRequest) -> None:
     """Checks what can be told without the catalogue. Raises `InvalidRequest`."""
     wrong = Violations()
-    wrong.ids("movies", [upsert.movie.movie_id for upsert in request.movies], MAX_MOVIES, distinct=True)
+    wrong.movie_ids("movies", [upsert.movie.movie_id for upsert in request.movies], MAX_MOVIES, distinct=True)
     for position, upsert in enumerate(request.movies[:MAX_MOVIES]):
         _check_movie(wrong, f"movies[{position}].movie", upsert.movie)
         for at, name in enumerate(upsert.clear_fields):

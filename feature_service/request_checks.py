@@ -5,7 +5,7 @@ Knows messages and limits; knows no storage. Each function returns the request i
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,18 +52,19 @@ class Violations:
         if self._found:
             raise InvalidRequest(self._found)
 
-    def external_id(self, path: str, text: str) -> None:
-        """Notes an id that is empty, too long or holds control characters."""
-        if not 1 <= len(text.encode()) <= MAX_ID_BYTES:
-            self.add(path, f"must be 1 to {MAX_ID_BYTES} bytes")
-        elif _CONTROL.search(text):
-            self.add(path, "must not hold control characters")
-
     def text(self, path: str, text: str, lowest: int, highest: int) -> None:
-        """Notes a text of another length in bytes, or with control characters."""
+        """Notes a text of another length in bytes."""
         if not lowest <= len(text.encode()) <= highest:
             self.add(path, f"must be {lowest} to {highest} bytes")
-        elif _CONTROL.search(text):
+
+    def external_id(self, path: str, text: str) -> None:
+        """Notes an id that is empty or too long."""
+        self.text(path, text, 1, MAX_ID_BYTES)
+
+    def user_id(self, path: str, text: str) -> None:
+        """Notes a user id that is empty, too long or holds control characters: it is part of keys in Redis."""
+        self.external_id(path, text)
+        if _CONTROL.search(text):
             self.add(path, "must not hold control characters")
 
     def count(self, path: str, number: int, highest: int) -> None:
@@ -79,13 +80,22 @@ class Violations:
                 self.add(f"{path}[{position}]", "is there already")
             seen.add(value)
 
-    def ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
-        """Notes what is wrong with a list of external ids."""
+    def movie_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
+        """Notes what is wrong with a list of movie ids."""
+        self._ids(path, values, highest, distinct, self.external_id)
+
+    def user_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
+        """Notes what is wrong with a list of user ids."""
+        self._ids(path, values, highest, distinct, self.user_id)
+
+    def _ids(
+        self, path: str, values: Sequence[str], highest: int, distinct: bool, check: Callable[[str, str], None]
+    ) -> None:
         self.count(path, len(values), highest)
         if len(values) > highest:
             return
         for position, value in enumerate(values):
-            self.external_id(f"{path}[{position}]", value)
+            check(f"{path}[{position}]", value)
         if distinct:
             self.distinct(path, values)
 
@@ -118,7 +128,7 @@ def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
     columns = request.view == pb2.USER_VIEW_COLUMNS
     if request.view not in pb2.UserView.values():
         wrong.add("view", "is none that this service knows")
-    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
+    wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
     limit = request.history_limit if request.HasField("history_limit") else window
     if limit > MAX_HISTORY_LIMIT:
         wrong.add("history_limit", f"must be 0 to {MAX_HISTORY_LIMIT}")
@@ -136,7 +146,7 @@ def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
 def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
     """Checks BatchGetMovies."""
     wrong = Violations()
-    wrong.ids("movie_ids", request.movie_ids, MAX_MOVIES, distinct=False)
+    wrong.movie_ids("movie_ids", request.movie_ids, MAX_MOVIES, distinct=False)
     wrong.raise_if_any()
     return request.movie_ids
 
@@ -144,7 +154,7 @@ def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
 def profile_changes(request: pb2.BatchUpsertUsersRequest) -> dict[str, ProfileChange]:
     """Checks BatchUpsertUsers."""
     wrong = Violations()
-    wrong.ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True)
+    wrong.user_ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True)
     changes = {}
     for position, row in enumerate(request.users[:MAX_USERS]):
         path = f"users[{position}]"
@@ -168,7 +178,7 @@ def events(request: pb2.WriteEventsRequest) -> list[int]:
     for position, event in enumerate(request.events[:MAX_EVENTS]):
         path = f"events[{position}]"
         wrong.external_id(f"{path}.event_id", event.event_id)
-        wrong.external_id(f"{path}.user_id", event.user_id)
+        wrong.user_id(f"{path}.user_id", event.user_id)
         wrong.external_id(f"{path}.movie_id", event.movie_id)
         if event.HasField("rating") and not (math.isfinite(event.rating) and abs(event.rating) <= MAX_RATING):
             wrong.add(f"{path}.rating", f"must be finite, -{MAX_RATING:g} to {MAX_RATING:g}")
@@ -183,7 +193,7 @@ def events(request: pb2.WriteEventsRequest) -> list[int]:
 def user_id(request: pb2.DeleteUserRequest) -> str:
     """Checks DeleteUser."""
     wrong = Violations()
-    wrong.external_id("user_id", request.user_id)
+    wrong.user_id("user_id", request.user_id)
     wrong.raise_if_any()
     return request.user_id
 
@@ -191,11 +201,11 @@ def user_id(request: pb2.DeleteUserRequest) -> str:
 def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
     """Checks ImportHistories."""
     wrong = Violations()
-    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
+    wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
     if len(request.movie_ids) > MAX_IMPORT_MOVIES:
         wrong.add("movie_ids", f"must have at most {MAX_IMPORT_MOVIES} entries, not {len(request.movie_ids)}")
     elif request.movie_ids:
-        wrong.ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
+        wrong.movie_ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
     lengths = _array(wrong, "lengths", request.lengths, "<u4").astype(np.int64)
     movie_indices = _array(wrong, "movie_indices", request.movie_indices, "<u4").astype(np.int64)
     ratings = _array(wrong, "ratings", request.ratings, "<f4").astype(np.float32)

@@ -24,9 +24,10 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "marquee"
-# Base64 makes 4/3 of it, and the message stands a second time in grpc-message: together below 8 KiB.
+# Base64 makes 4/3 of the details and percent-encoding up to three bytes of one of the message, which is sent twice:
+# together some 7 kB.
 _DETAILS_BUDGET_BYTES = 4000
-_MESSAGE_BUDGET_CHARS = 400
+_MESSAGE_BUDGET_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class InvalidRequest(ServiceError):
         used_bytes = 0
         for position, violation in enumerate(self.violations):
             entry = error_details_pb2.BadRequest.FieldViolation(
-                field=violation.field, description=violation.description[:_MESSAGE_BUDGET_CHARS]
+                field=_shorten(violation.field), description=_shorten(violation.description)
             )
             used_bytes += entry.ByteSize() + 3
             if used_bytes > _DETAILS_BUDGET_BYTES:
@@ -179,7 +180,7 @@ class DeadlineExceeded(ServiceError):
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
     """Returns what the caller is told; for anything but a `ServiceError` that is the request id and nothing else."""
     if isinstance(error, ServiceError):
-        code, message, reason = error.code, error.message[:_MESSAGE_BUDGET_CHARS], error.reason
+        code, message, reason = error.code, _shorten(error.message), error.reason
         metadata, further = error.metadata, error.details()
     else:
         code, message, reason = code_pb2.INTERNAL, f"internal error; request id {request_id}", "INTERNAL"
@@ -191,3 +192,7 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
         packed.Pack(detail)
         details.append(packed)
     return status_pb2.Status(code=code, message=message, details=details)
+
+
+def _shorten(text: str) -> str:
+    return text.encode()[:_MESSAGE_BUDGET_BYTES].decode(errors="ignore")

@@ -81,6 +81,7 @@ INSIDE = [
     make.upsert_user(age=0),
     movie(movie_id=ID, title="x" * 512, year=2200, genres=NAMES[:32]),
     movie(year=1800, title="", bags=bags(8, 64)),
+    movie(movie_id="\x01", title="It\x92s a\ttitle", genres=["Sci\nFi"]),
     movie(bags={"b" * 64: movie_pb2.MovieBag(values=NAMES[:1])}),
     event(event_id=ID, user_id=ID, rating=1000.0, time_ms=0),
     event(rating=-1000.0),
@@ -183,6 +184,7 @@ OUTSIDE = [
     (history(1, event_times_ms=times(MAX_TIME_MS + 1)), "event_times_ms[0]"),
     (pb2.DeleteUserRequest(), "user_id"),
     (pb2.DeleteUserRequest(user_id=LONG_ID), "user_id"),
+    (pb2.DeleteUserRequest(user_id="a\x7f"), "user_id"),
 ]
 
 

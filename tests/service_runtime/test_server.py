@@ -157,7 +157,7 @@ async def test_all_violations_arrive(channel, handlers):
 @pytest.mark.parametrize(
     "error",
     [
-        InvalidRequest([Violation(f"user_ids[{i}]", "ü" * 300) for i in range(1000)]),
+        InvalidRequest([Violation(f"user_ids[{i}]", "𝄞" * 300) for i in range(1000)]),
         NotFound("movie", [f"{i:0128d}" for i in range(1000)]),
     ],
 )
