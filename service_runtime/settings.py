@@ -91,7 +91,7 @@ class ServiceSettings(BaseSettings):
         for name, variable in cls.variables().items():
             field = cls.model_fields[name]
             bounds = [f"{sign} {bound}" for sign, bound in _bounds(field.metadata)]
-            default = "required" if field.is_required() else f"default {field.default!r}"
+            default = "required" if field.is_required() else f"default {_plain(field.default)}"
             lines.append(f"{variable}  ({', '.join([default, *bounds])})\n    {field.description}")
         return "\n".join(lines)
 
@@ -125,3 +125,9 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[tuple[str, object]]:
         for constraint in metadata:
             if hasattr(constraint, attribute):
                 yield sign, getattr(constraint, attribute)
+
+
+def _plain(default: object) -> str:
+    # A default is public, also that of a setting whose value may be a secret.
+    text = default.get_secret_value() if isinstance(default, pydantic.SecretStr) else str(default)
+    return text or "empty"
