@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
@@ -102,16 +103,16 @@ class ModelSettings(ServiceSettings):
     @classmethod
     def _is_readable(cls, registry: Path) -> Path:
         if not registry.is_dir():
-            raise ValueError(f"{registry} is not a folder")
+            raise PydanticCustomError("registry", "{path} is not a folder", {"path": str(registry)})
         if not os.access(registry, os.R_OK | os.X_OK):
-            raise ValueError(f"{registry} cannot be read")
+            raise PydanticCustomError("registry", "{path} cannot be read", {"path": str(registry)})
         return registry
 
     @field_validator("device")
     @classmethod
     def _is_there(cls, device: str) -> str:
         if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("cuda was asked for and torch finds no CUDA device")
+            raise PydanticCustomError("device", "cuda was asked for and torch finds no CUDA device")
         return device
 
     def torch_device(self) -> torch.device:

@@ -3,11 +3,17 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marquee.client.columns import UserRows
+from marquee.v1 import user_pb2
 
-from model_service.queries import Watched
-from model_service.user_rows import merge
+from model_service.queries import Source, UserQuery, Watched
+from model_service.user_rows import assemble, merge
+from two_tower import checkpoint
+
+NOW_MS = 1_700_000_000_000
 
 events = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([1.0, 4.5, math.nan]), st.integers(0, 4)), max_size=12)
 
@@ -49,3 +55,111 @@ def test_merging_with_what_was_merged_changes_nothing(rows):
     once = merge(watched(rows), watched([]))
 
     assert rows_of(merge(watched(rows), once)) == rows_of(once)
+
+
+@pytest.fixture
+def checkpoint_of(train):
+    """Loads a checkpoint with given properties."""
+
+    def load(version="v1", **fields):
+        return checkpoint.load(train(version, **fields))
+
+    return load
+
+
+def stored_users(*histories, limit, num_watched=None, status=user_pb2.USER_STATUS_FOUND, deleted_at_ms=0):
+    """Returns users whose histories are (number, time) pairs, newest first, cut to what was asked for."""
+    cut = [history[:limit] for history in histories]
+    entries = [entry for history in cut for entry in history]
+    size = len(histories)
+    return UserRows(
+        statuses=np.full(size, status, np.int32),
+        profiles=[user_pb2.UserProfile()] * size,
+        user_versions=["0123456789abcdef.1.1"] * size,
+        offsets=np.concatenate(([0], np.cumsum([len(history) for history in cut]))).astype(np.int64),
+        movie_numbers=np.array([number for number, _ in entries], np.int32),
+        ratings=np.full(len(entries), 4.0, np.float32),
+        event_times_ms=np.array([time for _, time in entries], np.int64),
+        num_watched=np.array([len(history) for history in histories] if num_watched is None else num_watched),
+        deleted_at_ms=np.full(size, deleted_at_ms, np.int64),
+    )
+
+
+def assert_same_histories(found, expected):
+    for name in ("offsets", "movie_numbers", "ratings", "event_times_ms", "complete"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+
+
+@pytest.mark.parametrize("length", [0, 2, 3, 5])
+def test_inline_and_stored_histories_look_alike_to_the_tower(checkpoint_of, length):
+    """Also where the window cuts them: neither is complete then."""
+    v1 = checkpoint_of(window=3)
+    history = [(number, 1000 - 10 * number) for number in range(length)]
+    said = [(number, 4.0, time) for number, time in reversed(history)]
+
+    inline = assemble([UserQuery(None, history=watched(said))], None, [-1], v1, NOW_MS)
+    stored = assemble([UserQuery("carl")], stored_users(history, limit=3), [0], v1, NOW_MS)
+
+    assert_same_histories(inline.columns.histories, stored.columns.histories)
+    assert stored.columns.histories.complete.tolist() == [length <= 3]
+    assert sorted(inline.seen[0].tolist()) == list(range(length))
+
+
+def test_data_without_times_sees_inline_movies_as_the_store_keeps_them(checkpoint_of):
+    """At time 0, by catalogue number; with times they would stand as they were given."""
+    given = Watched(np.array([1, 3, 2]), np.full(3, 4.0, np.float32), None)
+
+    untimed = checkpoint_of("untimed", has_times=False)
+    inline = assemble([UserQuery(None, history=given)], None, [-1], untimed, NOW_MS)
+    stored = assemble([UserQuery("carl")], stored_users([(3, 0), (2, 0), (1, 0)], limit=200), [0], untimed, NOW_MS)
+    timed = assemble([UserQuery(None, history=given)], None, [-1], checkpoint_of("timed"), NOW_MS)
+
+    assert_same_histories(inline.columns.histories, stored.columns.histories)
+    assert timed.columns.histories.movie_numbers.tolist() == [1, 3, 2]
+
+
+def test_session_events_without_times_are_newer_than_all_that_is_stored(checkpoint_of):
+    """Even than an event from the future, and in the order in which they were given."""
+    session = Watched(np.array([7, 5]), np.full(2, np.nan, np.float32), None)
+    stored = stored_users([(1, NOW_MS + 5000)], [(2, 10)], limit=200)
+
+    users = assemble(
+        [UserQuery("a", session=session), UserQuery("b", session=session)], stored, [0, 1], checkpoint_of(), NOW_MS
+    )
+
+    assert users.columns.histories.movie_numbers.tolist() == [7, 5, 1, 7, 5, 2]
+    assert users.columns.histories.event_times_ms.tolist() == [
+        NOW_MS + 5002,
+        NOW_MS + 5001,
+        NOW_MS + 5000,
+        NOW_MS,
+        NOW_MS - 1,
+        10,
+    ]
+
+
+def test_a_history_is_complete_only_if_nothing_was_ever_trimmed(checkpoint_of):
+    """Or if nothing can be told of a user whom the checkpoint knows and the store does not."""
+    v1 = checkpoint_of()
+    full = stored_users([(1, 10)], [(1, 10)], limit=200, num_watched=[1, 2])
+    absent = stored_users([], [], limit=200, status=user_pb2.USER_STATUS_NOT_FOUND)
+    queries = [UserQuery("ann"), UserQuery("carl")]
+
+    found = assemble(queries, full, [0, 1], v1, NOW_MS)
+    missing = assemble(queries, absent, [0, 1], v1, NOW_MS)
+
+    assert found.columns.histories.complete.tolist() == [True, False]
+    assert missing.columns.histories.complete.tolist() == [False, True]
+    assert missing.sources == [Source.PERSONAL, Source.POPULAR]
+
+
+def test_a_user_deleted_since_the_snapshot_loses_his_trained_vector(checkpoint_of):
+    """One deleted before it, and trained on since, keeps it."""
+    v1 = checkpoint_of()
+    time_ms = v1.manifest.snapshot_time_ms
+
+    after = assemble([UserQuery("ann")], stored_users([], limit=9, deleted_at_ms=time_ms + 1), [0], v1, NOW_MS)
+    before = assemble([UserQuery("ann")], stored_users([], limit=9, deleted_at_ms=time_ms), [0], v1, NOW_MS)
+
+    assert (after.columns.user_ids, after.sources) == ([None], [Source.POPULAR])
+    assert (before.columns.user_ids, before.sources) == (["ann"], [Source.PERSONAL])
