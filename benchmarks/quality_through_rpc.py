@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,14 @@ def compare(stack: LocalStack, checkpoint: Checkpoint, data: Dataset, parts: Spl
     }
 
 
+def learnt_and_held_out(data: Dataset, holdout: str, seed: int) -> Split:
+    """Divides the data as train does: rows to choose options by are learnt from in the end (docs/decisions/0004)."""
+    parts = split(data, parse_holdout(holdout), seed)
+    width, rows = len(data.movies), data.interactions
+    pairs, held_out = (each.user_rows.astype(np.int64) * width + each.movie_rows for each in (rows, parts.test))
+    return replace(parts, train=rows.take(~np.isin(pairs, held_out)), validation=None)
+
+
 def check(console: Console, source: str, model: str, holdout: str, seed: int) -> dict[str, Any]:
     """Runs the whole comparison for one model.
 
@@ -247,7 +255,7 @@ def check(console: Console, source: str, model: str, holdout: str, seed: int) ->
     (version,) = registry.versions()
     checkpoint = load(registry.path_of(version))
     data = read_dataset(source)
-    parts = split(data, parse_holdout(holdout), seed)
+    parts = learnt_and_held_out(data, holdout, seed)
     stack = LocalStack.on_free_ports(folder, registry.path)
     publish = ("publish", *at, "--checkpoint", version, "--data", source, "--feature-service", stack.feature_address)
     with stack.feature_service(), open_sync_channel(stack.feature_address) as channel:
