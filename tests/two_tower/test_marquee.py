@@ -52,7 +52,19 @@ def make_model(config: MarqueeConfig | None = None) -> Marquee:
         name: 0.4 * torch.randn(shape, generator=generator) for name, shape in tensor_shapes(config, encoder).items()
     }
     for name, table in tensors.items():
-        if name.endswith((".vectors", ".biases", ".users", ".user_counts", ".implicit", ".short", ".long", "memories")):
+        if name.endswith(
+            (
+                ".vectors",
+                ".biases",
+                ".users",
+                ".user_counts",
+                ".implicit",
+                ".from_profile",
+                ".short",
+                ".long",
+                "memories",
+            )
+        ):
             table[0] = 0
     if config.scale is not None:
         tensors["rating.user_counts"][1:] = torch.tensor([10.0, 300, 40, 250, 1])
@@ -163,14 +175,10 @@ def test_a_stranger_is_the_posterior_mean_of_his_ratings(model: Marquee, movies:
 
 
 def test_a_profile_is_a_prior(model: Marquee, movies: MovieEmbeddings) -> None:
-    """Each known field moves the answer by its weight; the field's average is what an unknown field counts as."""
-    weights = weights_of(model)
-    # Flags: F, M; seven age bands, of which 50 to 55 is the sixth; artist, doctor.
-    shares = weights["rating.profile_shares"]
-    flags = np.zeros(11)
-    flags[[1, 7, 9]] = 1
-    expected = (flags - shares) @ weights["rating.from_profile"]
-    gender_only = (np.array([0, 1]) - shares[:2]) @ weights["rating.from_profile"][:2]
+    """Each known field moves the answer by its row; an unknown one does not."""
+    table = weights_of(model)["rating.from_profile"]
+    # Rows: unknown; F, M; seven age bands, of which 50 to 55 is the sixth; artist, doctor.
+    expected, gender_only = table[[2, 8, 10]].sum(0), table[2]
 
     whole = model.embed_users(a_user([], gender="M", age=52, occupation="artist"), movies)
     partly = model.embed_users(a_user([], gender="M"), movies)

@@ -21,7 +21,7 @@ class Options:
         side_scale: Factor on content features before the tower, 0 or more: at 1 they learn far too slowly. None: 8
             below 20 ratings a movie, else 4. Recipe.
         rating_size: Coordinates that the tower is compressed to, 1 or more. None: 96 below 300,000 ratings, else 128.
-        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.4 below 300,000
+        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.2 below 300,000
             ratings, else 2.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.

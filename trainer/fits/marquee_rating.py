@@ -17,7 +17,7 @@ from trainer.fits.trained_rows import TrainedRows, with_unknown_row
 from trainer.fits.user_prior import fit_user_prior
 from two_tower.models.marquee import Marquee
 from two_tower.models.marquee_config import MarqueeConfig
-from two_tower.models.marquee_content import profile_content
+from two_tower.models.marquee_content import num_profile_rows, profile_rows
 
 TOWER_STAGE = "movie tower"
 
@@ -84,7 +84,7 @@ def fit_rating_head(
     counts = np.bincount(rated.movie_rows, minlength=trained.num_movies)
     many = len(rated) >= _MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
-    spread = options.prior_spread or (2.0 if many else 1.4)
+    spread = options.prior_spread or (2.0 if many else 1.2)
     user_biases = biases.user_biases / unit + tower.user_biases.double().numpy()
     compressed = _compress_tower(tower, user_biases, counts, size, spread, unit)
     tower_biases = unit * tower.movie_biases.double().numpy() + compressed.movie_biases
@@ -119,20 +119,18 @@ def fold_users_in(
         options: Constants.
     """
     rows = trained.interactions
-    flags, flag_known = profile_content(trained.profiles, trained.encoder)
     size = config.rating_size
     rated = np.bincount(rows.user_rows[~np.isnan(rows.ratings)], minlength=trained.num_users)
     added = {
         "rating.user_counts": with_unknown_row(rated),
         "rating.users": torch.zeros(trained.num_users + 1, size),
-        "rating.profile_shares": torch.zeros(flags.shape[1]),
-        "rating.from_profile": torch.zeros(flags.shape[1], size),
+        "rating.from_profile": torch.zeros(num_profile_rows(trained.encoder), size),
         "rating.implicit": torch.zeros(trained.num_movies + 1, size),
     }
     prior = fit_user_prior(
         _infer_users(trained, Marquee(config, trained.encoder, tensors | added)),
-        flags,
-        flag_known,
+        profile_rows(trained.profiles, trained.encoder),
+        num_profile_rows(trained.encoder),
         rows.user_rows,
         rows.movie_rows,
         trained.num_movies,
@@ -141,7 +139,6 @@ def fold_users_in(
         implicit_damping=options.implicit_damping,
         max_movies=options.max_closed_form_movies,
     )
-    added["rating.profile_shares"] = torch.from_numpy(prior.shares)
     added["rating.from_profile"] = torch.from_numpy(prior.from_profile)
     added["rating.implicit"] = with_unknown_row(prior.implicit)
     added["rating.users"] = with_unknown_row(_infer_users(trained, Marquee(config, trained.encoder, tensors | added)))

@@ -13,23 +13,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class UserPrior:
-    """Prior mean = (flags - shares)·from_profile + √n / (n + d) · Σ_j implicit[j] over his n watched movies.
+    """Prior mean = Σ_f from_profile[rows[f]] + √n / (n + d) · Σ_j implicit[j] over his n watched movies.
 
     Attributes:
-        shares: Share of each flag among users whose field is known. float32 [P]
-        from_profile: float32 [P, R]
+        from_profile: Row 0, for an unknown field, is zeros: the average of those whose field is known. float32 [P, R]
         implicit: float32 [I, R]
     """
 
-    shares: NDArray[np.float32]
     from_profile: NDArray[np.float32]
     implicit: NDArray[np.float32]
 
 
 def fit_user_prior(
     vectors: NDArray[np.float32],
-    flags: NDArray[np.float32],
-    flag_known: NDArray[np.float32],
+    profile_rows: NDArray[np.int64],
+    num_profile_rows: int,
     user_rows: NDArray[np.int32],
     movie_rows: NDArray[np.int32],
     num_movies: int,
@@ -43,8 +41,8 @@ def fit_user_prior(
 
     Args:
         vectors: Whitened user vectors, of mean about 0. [U, R]
-        flags: Profile flags. [U, P]
-        flag_known: Whether the field of each flag is known. [U, P]
+        profile_rows: For each field f the row of the user's value, 0 if unknown; fields share no other row. [U, f]
+        num_profile_rows: P, row 0 included.
         user_rows: User of each watched movie. [n]
         movie_rows: Movie of each watched movie. [n]
         num_movies: Movies.
@@ -54,11 +52,23 @@ def fit_user_prior(
         max_movies: Only so many movies, those watched most, get a row; the time is cubic in it.
     """
     num_users = len(vectors)
-    shares = flags.sum(0) / np.maximum(flag_known.sum(0), 1)  # [P]
-    centred = (flags - flag_known * shares).astype(np.float64)  # [U, P]
-    gram = centred.T @ centred + profile_ridge * np.eye(centred.shape[1])
-    from_profile = np.linalg.solve(gram, centred.T @ vectors)  # [P, R]
-    left = vectors - centred @ from_profile  # [U, R]
+    from_profile = np.zeros((num_profile_rows, vectors.shape[1]))  # [P, R]
+    flags = np.zeros((num_users, num_profile_rows))
+    for rows in profile_rows.T:
+        flags[np.arange(num_users), rows] = 1.0
+        # Less its share among those whose field is known, a field says nothing about the average user.
+        known = rows > 0
+        shares = np.bincount(rows[known], minlength=num_profile_rows) / max(1, int(known.sum()))
+        flags[known] -= shares
+    flags[:, 0] = 0.0
+    gram = flags.T @ flags + profile_ridge * np.eye(num_profile_rows)
+    coefficients = np.linalg.solve(gram, flags.T @ vectors)  # [P, R]
+    left = vectors - flags @ coefficients  # [U, R]
+    for rows in profile_rows.T:
+        known = rows > 0
+        shares = np.bincount(rows[known], minlength=num_profile_rows) / max(1, int(known.sum()))
+        values = np.unique(rows[known])
+        from_profile[values] = coefficients[values] - shares @ coefficients
 
     counts = np.bincount(movie_rows, minlength=num_movies)
     chosen = np.sort(np.argsort(-counts, kind="stable")[: min(max_movies, num_movies)])
@@ -71,4 +81,4 @@ def fit_user_prior(
     implicit_gram[np.diag_indices_from(implicit_gram)] += implicit_ridge
     implicit = np.zeros((num_movies, vectors.shape[1]), np.float32)
     implicit[chosen] = scipy.linalg.solve(implicit_gram, watched.T @ left, assume_a="pos", check_finite=False)
-    return UserPrior(shares.astype(np.float32), from_profile.astype(np.float32), implicit)
+    return UserPrior(from_profile.astype(np.float32), implicit)

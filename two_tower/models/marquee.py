@@ -24,8 +24,8 @@ from two_tower.models.marquee_config import MarqueeConfig
 from two_tower.models.marquee_content import (
     movie_content,
     num_movie_features,
-    num_profile_features,
-    profile_content,
+    num_profile_rows,
+    profile_rows,
 )
 from two_tower.models.marquee_histories import CountedEvents
 from two_tower.movie_columns import MovieColumns
@@ -38,10 +38,10 @@ from two_tower.user_columns import UserColumns
 def tensor_shapes(config: MarqueeConfig, encoder: FeatureEncoder) -> dict[str, tuple[int, ...]]:
     """Returns the name and shape of every tensor of a model.
 
-    U users and I movies, each with row 0 for the unknown, F movie features, P profile flags, R and K coordinates.
+    U users and I movies, each with row 0 for the unknown, F movie features, R and K coordinates.
     """
     users, movies = len(encoder.users), len(encoder.movies)
-    features, flags = num_movie_features(encoder), num_profile_features(encoder)
+    features = num_movie_features(encoder)
     rating, ranking = config.rating_size, config.ranking_size
     shapes: dict[str, tuple[int, ...]] = {
         "ranking.vectors": (movies, ranking),
@@ -58,8 +58,7 @@ def tensor_shapes(config: MarqueeConfig, encoder: FeatureEncoder) -> dict[str, t
             "rating.users": (users, rating),
             "rating.user_counts": (users,),
             "rating.from_content": (features + 1, rating + 1),
-            "rating.profile_shares": (flags,),
-            "rating.from_profile": (flags, rating),
+            "rating.from_profile": (num_profile_rows(encoder), rating),
             "rating.implicit": (movies, rating),
         }
     return shapes
@@ -162,60 +161,69 @@ class Marquee(FactoredModel):
         """Returns the posterior mean of each user's vector. [B, R]."""
         if self._config.scale is None:
             return torch.zeros(len(users), 0, device=self.device)
-        trained = self._to_device(user_rows > 0)
-        rows = self._to_device(user_rows)
-        strangers = self._stranger_priors(users, events, movies)
-        means = torch.where(trained[:, None], self._tensors["rating.users"][rows], strangers)  # [B, R]
-        # A trained vector is less uncertain than a stranger's the more ratings it was made of.
-        counts = torch.where(trained, self._tensors["rating.user_counts"][rows], 0.0)
-        spreads = torch.sqrt(self._config.prior_events / (self._config.prior_events + counts))  # [B]
-        noise = np.where(movies.known[events.movie_numbers], 0, self._config.cold_noise_variance)
-        precisions = (1 / np.sqrt(noise + self._config.noise_variance)).astype(np.float32)  # [E]
+        means, spreads = self._priors(users, user_rows, events, movies)
+        precisions = np.full(len(events.ratings), self._config.noise_variance**-0.5, np.float32)  # [E]
+        cold = movies.movie_rows[events.movie_numbers] < 0
+        precisions[cold] = (self._config.noise_variance + self._config.cold_noise_variance) ** -0.5
         vectors = means.clone()
         for block in events.rated_blocks():
-            who = self._to_device(block.users)
             watched = self._to_device(events.movie_numbers[block.entries])  # [b, L]
             ratings = self._to_device(events.ratings[block.entries])  # [b, L]
             weights = self._to_device(np.where(block.inside, precisions[block.entries], np.float32(0)))  # [b, L]
+            who = self._to_device(block.users)
+            prior = means[who]  # [b, R]
             designs = movies.rating_vectors[watched]  # [b, L, R]
-            expected = movies.rating_biases[watched] + torch.bmm(designs, means[who][:, :, None])[:, :, 0]
-            designs = designs * (weights * spreads[who][:, None])[:, :, None]
-            shifts = posterior_means(designs, (ratings - expected) * weights)  # [b, R]
-            vectors[who] = means[who] + shifts * spreads[who][:, None]
+            expected = movies.rating_biases[watched] + torch.bmm(designs, prior[:, :, None])[:, :, 0]
+            surprises = (ratings - expected) * weights  # [b, L]
+            if spreads is None:
+                vectors[who] = prior + posterior_means(designs.mul_(weights[:, :, None]), surprises)
+            else:
+                spread = spreads[who][:, None]  # [b, 1]
+                designs.mul_((weights * spread)[:, :, None])
+                vectors[who] = prior + spread * posterior_means(designs, surprises)
         return vectors
 
-    def _stranger_priors(self, users: UserColumns, events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
-        """Returns what is expected of a user from his profile and from which movies he watched. [B, R]."""
-        flags, flag_known = (self._to_device(part) for part in profile_content(users.profiles, self._encoder))
-        # Less its share in the data, so that a field that is unknown, all zeros, is the average of those known.
-        profiles = flags - flag_known * self._tensors["rating.profile_shares"]  # [B, P]
+    def _priors(
+        self, users: UserColumns, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns each user's prior mean [B, R] and standard deviation [B], None where all are strangers, of 1."""
+        # n^-½ per movie, the whole damped by n / (n + 10): the recipe's prior mean of a stranger.
         counts = events.lengths()
-        # n^-½ per movie, the whole damped by n / (n + 10): the recipe's prior mean.
-        scales = np.sqrt(counts) / (counts + self._config.implicit_damping)
-        weights = np.repeat(scales, counts).astype(np.float32)
+        weights = np.repeat(np.sqrt(counts) / (counts + self._config.implicit_damping), counts)
         implicit = self._sum_rows("rating.implicit", events, weights, movies)
-        return profiles @ self._tensors["rating.from_profile"] + implicit
+        profiles = self._to_device(profile_rows(users.profiles, self._encoder))
+        strangers = implicit + self._tensors["rating.from_profile"][profiles].sum(dim=1)  # [B, R]
+        if not user_rows.any():
+            return strangers, None
+        rows = self._to_device(user_rows)
+        trained = rows > 0
+        means = torch.where(trained[:, None], self._tensors["rating.users"][rows], strangers)
+        # A trained vector is less uncertain than a stranger's the more ratings it was made of; row 0 was made of none.
+        q = self._config.prior_events
+        return means, torch.sqrt(q / (q + self._tensors["rating.user_counts"][rows]))
 
     def _ranking_vectors(self, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
         """Returns the weighted sum of each user's memories. [B, K]."""
         events = events.keep(movies.movie_rows[events.movie_numbers] >= 0)
-        ages, counts = events.ages(), events.lengths()
+        ages = events.ages()
         vectors = self._tensors["ranking.user_bias"].expand(len(user_rows), -1)  # [B, K]
         for table in self._config.tables:
-            weights = sum(
-                memory.gain * memory.decay ** ages.astype(np.float64)
-                for memory in self._config.memories
-                if memory.table == table
-            )
-            vectors = vectors + self._sum_rows(f"ranking.{table}", events, np.asarray(weights, np.float32), movies)
-        # What the checkpoint remembers has faded by the events since; row 0 remembers nothing.
-        left = np.array([memory.decay for memory in self._config.memories])[None] ** counts[:, None]
-        left = left * np.array([memory.gain for memory in self._config.memories])  # [B, memories]
-        remembered = self._tensors["ranking.memories"][self._to_device(user_rows)]  # [B, memories, K]
-        return vectors + (remembered * self._to_device(left.astype(np.float32))[:, :, None]).sum(dim=1)
+            weights = np.zeros(len(ages))
+            for memory in self._config.memories:
+                if memory.table == table:
+                    weights += memory.gain * memory.decay**ages
+            vectors = vectors + self._sum_rows(f"ranking.{table}", events, weights, movies)
+        if user_rows.any():
+            # What the checkpoint remembers has faded by the events since; row 0 remembers nothing.
+            decays = np.array([memory.decay for memory in self._config.memories])
+            gains = np.array([memory.gain for memory in self._config.memories])
+            left = self._to_device((gains * decays ** events.lengths()[:, None]).astype(np.float32))  # [B, memories]
+            remembered = self._tensors["ranking.memories"][self._to_device(user_rows)]  # [B, memories, K]
+            vectors = vectors + (remembered * left[:, :, None]).sum(dim=1)
+        return vectors
 
     def _sum_rows(
-        self, table: str, events: CountedEvents, weights: NDArray[np.float32], movies: MovieEmbeddings
+        self, table: str, events: CountedEvents, weights: NDArray[np.float64], movies: MovieEmbeddings
     ) -> Tensor:
         """Returns the weighted sum of the rows of each user's movies; a movie without a row adds nothing."""
         rows = np.maximum(movies.movie_rows[events.movie_numbers], 0)
@@ -224,7 +232,7 @@ class Marquee(FactoredModel):
             self._tensors[table],
             self._to_device(events.offsets),
             mode="sum",
-            per_sample_weights=self._to_device(weights),
+            per_sample_weights=self._to_device(weights.astype(np.float32)),
             include_last_offset=True,
         )
 

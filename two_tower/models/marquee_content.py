@@ -31,23 +31,20 @@ def num_movie_features(encoder: FeatureEncoder) -> int:
     return len(encoder.genres) - 1 + len(YEAR_THRESHOLDS) + 1
 
 
-def profile_content(profiles: Profiles, encoder: FeatureEncoder) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns flags for gender, age band and occupation, and for each flag whether its field is known.
-
-    Returns:
-        Two arrays float32 [B, P], both of zeros and ones.
-    """
-    ages = np.where(np.isnan(profiles.ages), -1, np.digitize(profiles.ages, AGE_BAND_STARTS))
-    fields = (
-        (encoder.genders.rows_of(profiles.genders) - 1, len(encoder.genders) - 1),
-        (ages, len(AGE_BAND_STARTS) + 1),
-        (encoder.occupations.rows_of(profiles.occupations) - 1, len(encoder.occupations) - 1),
-    )
-    flags = np.concatenate([values[:, None] == np.arange(width) for values, width in fields], axis=1)
-    known = np.concatenate([np.repeat(values[:, None] >= 0, width, axis=1) for values, width in fields], axis=1)
-    return flags.astype(np.float32), known.astype(np.float32)
+def profile_rows(profiles: Profiles, encoder: FeatureEncoder) -> NDArray[np.int64]:
+    """Returns the rows of gender, age band and occupation in one table of all three, 0 where unknown. int64 [B, 3]."""
+    genders = encoder.genders.rows_of(profiles.genders)
+    bands = np.where(np.isnan(profiles.ages), 0, np.digitize(profiles.ages, AGE_BAND_STARTS) + 1)
+    occupations = encoder.occupations.rows_of(profiles.occupations)
+    first_band = len(encoder.genders) - 1
+    first_occupation = first_band + len(AGE_BAND_STARTS) + 1
+    rows = np.empty((len(profiles), 3), np.int64)
+    rows[:, 0] = genders
+    rows[:, 1] = np.where(bands > 0, first_band + bands, 0)
+    rows[:, 2] = np.where(occupations > 0, first_occupation + occupations, 0)
+    return rows
 
 
-def num_profile_features(encoder: FeatureEncoder) -> int:
-    """Returns the number of columns of `profile_content`."""
-    return len(encoder.genders) - 1 + len(AGE_BAND_STARTS) + 1 + len(encoder.occupations) - 1
+def num_profile_rows(encoder: FeatureEncoder) -> int:
+    """Returns the number of rows of the table that `profile_rows` names rows of, row 0 included."""
+    return len(encoder.genders) - 1 + len(AGE_BAND_STARTS) + 1 + len(encoder.occupations)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from two_tower.user_columns import Histories
 
-_LADDER = np.array([4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 200, 256])
+_LADDER = np.array([0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 200, 256])
 """Lengths to which rated histories are padded; beyond the last, powers of two. A user's place depends on him alone."""
 
 _MAX_ENTRIES = 1 << 15
@@ -57,13 +57,16 @@ class CountedEvents:
             only_new: True for a user of whom only events newer than `data_until_ms` count. [B]
             data_until_ms: Newest event that the checkpoint was trained on. An event without a time counts as old.
         """
-        lengths = np.diff(histories.offsets)
-        counted = ~np.repeat(only_new, lengths) | (histories.event_times_ms > data_until_ms)
         whole = cls(histories.offsets, histories.movie_numbers.astype(np.int64), histories.ratings)
-        return whole if counted.all() else whole.keep(counted)
+        if not only_new.any():
+            return whole
+        old = np.repeat(only_new, whole.lengths()) & (histories.event_times_ms <= data_until_ms)
+        return whole.keep(~old)
 
     def keep(self, kept: NDArray[np.bool_]) -> "CountedEvents":
         """Returns these events without those that `kept` [E] does not name."""
+        if kept.all():
+            return self
         before = np.concatenate(([0], np.cumsum(kept)))
         return CountedEvents(before[self.offsets], self.movie_numbers[kept], self.ratings[kept])
 
@@ -78,14 +81,14 @@ class CountedEvents:
     def rated_blocks(self) -> Iterator[RatedBlock]:
         """Yields the users who rated anything, padded to few different lengths."""
         rated = ~np.isnan(self.ratings)
+        positions = np.flatnonzero(rated)
         before = np.concatenate(([0], np.cumsum(rated)))
         starts = before[self.offsets]  # [B + 1], positions among the rated events
-        positions = np.flatnonzero(rated)
         counts = np.diff(starts)  # [B]
         padded = _padded_length(counts)
-        for length in np.unique(padded[counts > 0]):
+        for length in sorted(set(padded.tolist()) - {0}):
             users = np.flatnonzero(padded == length)
-            step = max(1, _MAX_ENTRIES // int(length))
+            step = max(1, _MAX_ENTRIES // length)
             for first in range(0, len(users), step):
                 block = users[first : first + step]
                 columns = np.arange(length)
@@ -95,7 +98,8 @@ class CountedEvents:
 
 
 def _padded_length(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    rung = np.searchsorted(_LADDER, counts)
-    beyond = 2 ** np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
-    lengths = np.where(rung < len(_LADDER), _LADDER[np.minimum(rung, len(_LADDER) - 1)], beyond)
-    return np.where(counts > 0, lengths, 0)
+    lengths = _LADDER[np.minimum(np.searchsorted(_LADDER, counts), len(_LADDER) - 1)]
+    long = counts > _LADDER[-1]
+    if long.any():
+        lengths[long] = 2 ** np.ceil(np.log2(counts[long])).astype(np.int64)
+    return lengths

@@ -94,7 +94,6 @@ def test_a_user_prior_finds_what_profile_and_watching_tell() -> None:
     """User vectors made of a profile part and a part for each movie watched are explained."""
     rng = np.random.default_rng(0)
     genders = rng.integers(0, 2, 800)
-    flags = np.eye(2, dtype=np.float32)[genders]
     watched = rng.random((800, 12)) < 0.5
     sizes = watched.sum(1)
     of_movie = rng.normal(size=(12, 3))
@@ -106,8 +105,8 @@ def test_a_user_prior_finds_what_profile_and_watching_tell() -> None:
 
     prior = fit_user_prior(
         vectors.astype(np.float32),
-        flags,
-        np.ones_like(flags),
+        genders[:, None] + 1,
+        3,
         users,
         movies,
         12,
@@ -117,8 +116,9 @@ def test_a_user_prior_finds_what_profile_and_watching_tell() -> None:
         max_movies=100,
     )
 
-    assert prior.shares == pytest.approx([1 - genders.mean(), genders.mean()], abs=1e-6)
-    assert (prior.from_profile[1] - prior.from_profile[0]) == pytest.approx([1.4] * 3, abs=0.1)
+    assert (prior.from_profile[2] - prior.from_profile[1]) == pytest.approx([1.4] * 3, abs=0.1)
+    average = (1 - genders.mean()) * prior.from_profile[1] + genders.mean() * prior.from_profile[2]
+    assert average == pytest.approx(np.zeros(3), abs=1e-5)
     assert prior.implicit == pytest.approx(of_movie, abs=0.15)
 
 
@@ -126,8 +126,8 @@ def test_nothing_is_expected_of_a_field_that_nobody_states() -> None:
     """Data without profiles or without common movies gives a prior of zeros, not NaN."""
     prior = fit_user_prior(
         np.ones((4, 2), np.float32),
-        np.zeros((4, 3), np.float32),
-        np.zeros((4, 3), np.float32),
+        np.zeros((4, 3), np.int64),
+        6,
         np.zeros(0, np.int32),
         np.zeros(0, np.int32),
         5,
