@@ -16,7 +16,7 @@ _DRAIN_POLL_S = 0.001
 
 
 class ExpiredError(Exception):
-    """The deadline passed before work began."""
+    """The deadline passed before there was an answer."""
 
 
 class ClosedError(Exception):
@@ -93,7 +93,7 @@ class Batcher(Generic[Payload, Answer]):
 
         Raises:
             QueueFullError: Too much waits already.
-            ExpiredError: The deadline passed before work began.
+            ExpiredError: The deadline passed before there was an answer.
             ClosedError: The batcher is being shut down.
         """
         if self._closed:
@@ -135,9 +135,12 @@ class Batcher(Generic[Payload, Answer]):
             for member in members:
                 member.answer(error)
         finally:
-            unanswered = RuntimeError("the batch ended without an answer for this request")
+            now = self._clock()
             for member in members:
-                member.answer(unanswered)
+                if member.deadline <= now:
+                    member.answer(ExpiredError("the deadline passed while the request was worked on"))
+                else:
+                    member.answer(RuntimeError("the batch ended without an answer for this request"))
             self._room.finish(self._clock() - began)
             self._pump()
 

@@ -107,6 +107,19 @@ async def test_one_caller_who_leaves_does_not_cancel_the_batch_of_the_others():
     assert answer == 12
 
 
+async def test_who_is_left_without_an_answer_is_told_why():
+    """His deadline passed during the work, or the work forgot him."""
+
+    async def work(members):
+        await asyncio.sleep(0.05)
+
+    async with Batcher(KNOBS, work) as batcher:
+        with pytest.raises(ExpiredError):
+            await ask(batcher, 1, timeout_s=0.02)
+        with pytest.raises(RuntimeError, match="without an answer"):
+            await ask(batcher, 1)
+
+
 async def test_a_request_whose_deadline_has_passed_is_refused_at_the_door():
     """It never enters the queue."""
     work = Doubler()

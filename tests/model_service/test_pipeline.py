@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from marquee.client.channel import open_channel
 
-from model_service.batcher import Batcher
+from model_service.batcher import Batcher, ExpiredError
 from model_service.catalogue_mirror import CatalogueMirror, in_background
 from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
@@ -99,7 +99,7 @@ async def test_callers_who_leave_during_the_read_cost_no_model_time(bench, featu
 
     assert features.reads == [["dora"], ["ann", "bob", "carl"]]
     assert bench.model.batches == [1, 1]
-    assert isinstance((await asyncio.gather(expired, return_exceptions=True))[0], Exception)
+    assert isinstance((await asyncio.gather(expired, return_exceptions=True))[0], ExpiredError)
 
 
 async def test_a_batch_of_nobody_runs_no_tower(bench, features):
