@@ -333,6 +333,11 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
     redis.call("SET", seen_key, prepared_seen)
     return version, string.rep("A", prepared_entries + prepared_older)
   end
+  -- An import again, the usual case where there is a state: the same bytes hold the same events.
+  if prepared ~= "" and entries .. older == string.sub(prepared, HEADER_BYTES + 1)
+    and redis.call("GET", seen_key) == prepared_seen then
+    return current, string.rep("D", num_entries + num_older)
+  end
 
   local events = prepared ~= "" and events_of_state(prepared) or events_of_bytes(bytes)
   local named, seen = {}, seen_numbers(prepared_seen)
