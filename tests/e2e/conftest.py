@@ -48,7 +48,7 @@ def stack(engine: Engine, bases: BaseImages, images: dict[str, str]) -> Iterator
     try:
         with phase("compose up: data, training, publishing, serving"):
             try:
-                project.compose("up", "--detach", "--no-build", timeout_s=600)
+                project.compose("up", "--detach", "--no-build", timeout_s=900)
             except EngineError as error:
                 raise EngineError(f"{error}\n{project.compose('logs', '--tail=40')}") from error
         yield project

@@ -60,7 +60,7 @@ def test_another_container_gets_a_rating(stack: Project) -> None:
 
 def test_another_container_gets_recommendations(stack: Project) -> None:
     """TopK answers with as many movies as were asked for."""
-    output = ask(stack, "topk", "--model-service", "model_service:50052", "--user", "1", "--k", "7")
+    output = ask(stack, "topk", "--model-service", "model_service:50052", "--user", "1", "-k", "7")
 
     assert "7" in output
 
@@ -122,7 +122,7 @@ def test_features_survive_a_restart_of_redis(stack: Project) -> None:
     stack.compose("restart", "redis")
     wait_for_health(stack)
 
-    output = ask(stack, "topk", "--model-service", "model_service:50052", "--user", "1", "--k", "7")
+    output = ask(stack, "topk", "--model-service", "model_service:50052", "--user", "1", "-k", "7")
 
     assert "PERSONAL" in output
 

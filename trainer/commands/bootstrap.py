@@ -64,6 +64,7 @@ def bootstrap_command(
         # Asked first, because a feature_service that cannot be reached should not cost a training.
         store_epoch = _store_epoch(channel)
         if version is None:
+            typer.echo(f"training {model} on {data}: minutes")
             snapshot = take_snapshot(_source(data, data_dir, progress), read_options())
             version = train(snapshot, store, Request(model), progress).manifest.version
             typer.echo(f"trained {version} on {snapshot.data.name}")
