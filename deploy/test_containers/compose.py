@@ -22,11 +22,13 @@ class Project:
         engine: Where it runs.
         name: Sets its containers, volumes and networks apart from those of other projects.
         settings: What the compose file reads from the environment.
+        files: Compose files by their paths in the repository; a later one overlays those before it.
     """
 
     engine: Engine
     name: str
     settings: Mapping[str, str]
+    files: tuple[str, ...] = ("docker-compose.yml",)
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
         """Runs a command of Compose and returns what it printed.
@@ -36,8 +38,9 @@ class Project:
         """
         # The tests' own MARQUEE_DATA names a folder of this machine; the compose file's names a data set.
         inherited = {name: value for name, value in self.engine.environment.items() if name != "MARQUEE_DATA"}
-        command = [*_compose(self.engine), "--project-name", self.name, "--file", str(ROOT / "docker-compose.yml")]
-        return run([*command, *arguments], {**inherited, **self.settings}, timeout_s=timeout_s, folder=ROOT)
+        files = [word for file in self.files for word in ("--file", str(ROOT / file))]
+        command = [*_compose(self.engine), "--project-name", self.name, *files, *arguments]
+        return run(command, {**inherited, **self.settings}, timeout_s=timeout_s, folder=ROOT)
 
     def container_id(self, service: str) -> str:
         """Returns the id of a service's container, running or not.

@@ -42,6 +42,16 @@ def versions(stack: Project) -> list[str]:
     return stack.compose(*command).split()
 
 
+def test_the_gpu_overlay_hands_over_one_device(engine: Engine) -> None:
+    """Compose reads the overlay; what it makes of it takes a GPU to find out."""
+    project = Project(engine, "marquee-gpu", {}, ("docker-compose.yml", "deploy/compose.gpu.yml"))
+
+    config = project.compose("config")
+
+    for line in ("TORCH_VARIANT: cuda", "MODEL_DEVICE: cuda", "driver: nvidia", "count: 1", "- gpu"):
+        assert config.count(line) == 1
+
+
 def test_up_trains_publishes_and_serves(stack: Project) -> None:
     """With no setting at all the trainer makes data, trains one checkpoint, publishes and ends; the servers serve."""
     wait_for_health(stack)

@@ -45,6 +45,10 @@ class Bootstrap:
         note = self.data_dir / "published.json"
         note.write_text(json.dumps({**json.loads(note.read_text()), "store_epoch": "another"}))
 
+    def archive_ratings(self, name: str) -> None:
+        """Leaves the data as the archive of a named data set."""
+        shutil.make_archive(str(self.data_dir / name), "zip", self._ratings)
+
     def forget_ratings(self) -> None:
         """Takes the data away."""
         shutil.rmtree(self._ratings)
@@ -108,6 +112,18 @@ def test_what_it_leaves_behind_is_served(tmp_path: Path, feature_service: Servic
     assert re.fullmatch(r"user 1 would give movie 1 \d\.\d\d stars", rating)
     assert source == f"model {bootstrap.registry.label(STABLE)}, answered from ANSWER_SOURCE_PERSONAL"
     assert [re.sub(r"^(\d)\. .+ \(\d{4}\), \d\.\d\d stars$", r"\1", movie) for movie in movies] == ["1", "2", "3"]
+
+
+def test_a_named_data_set_is_taken_from_its_archive(tmp_path: Path, feature_service: ServiceProcess) -> None:
+    """An archive that was fetched before is not fetched again, and its terms of use are shown."""
+    bootstrap = Bootstrap(tmp_path, feature_service)
+    bootstrap.archive_ratings("ml-latest-small")
+
+    said = bootstrap.run("--data", "ml-latest-small")
+
+    assert "terms of use" in said
+    assert f"trained {bootstrap.registry.label(STABLE)} on ml-latest-small" in said
+    assert "published 60 movies and 80 histories" in said
 
 
 def test_training_again_moves_the_label(tmp_path: Path, feature_service: ServiceProcess) -> None:
