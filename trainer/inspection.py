@@ -33,11 +33,15 @@ class Cost:
     per_billion_cells_mib: float
 
 
-# From `python -m trainer train` on ml-100k and ml-1m-untimed with two CPU cores; see benchmarks/results.
+# The non-negative fits of benchmarks/results/training_cost.json.
 COSTS = {
-    "marquee": Cost(20, 60, 1_000, 600, 500, 20_000),
-    "two-tower-history": Cost(5, 60, 0, 500, 500, 100),
+    "marquee": Cost(28.4, 53.4, 4459.2, 536.0, 192.4, 16225.7),
+    "two-tower-history": Cost(7.7, 51.5, 50.8, 456.3, 182.8, 264.6),
 }
+MEASURED_RATINGS, MEASURED_CELLS = 1e6, 40e6
+"""The largest figures that were measured."""
+EXTRAPOLATION = 10
+"""Beyond this multiple of what was measured an estimate is called rough."""
 MAX_CELLS = 30e9
 """Users x movies beyond which `marquee` does not fit one machine: about a million users and 30,000 movies."""
 
@@ -50,7 +54,7 @@ class ModelFit:
         model: Its name.
         fits: Whether it can be trained on the data.
         reason: Why not, or what it will lack.
-        minutes: Expected time on two CPU cores.
+        minutes: Expected time on one processor core.
         memory_gib: Expected memory.
         command: The command that trains it.
     """
@@ -200,10 +204,13 @@ def _models(data: Dataset, source: str, option_words: Sequence[str]) -> list[Mod
 
 
 def _suitability(model: str, data: Dataset) -> tuple[bool, str]:
+    num_cells = len(data.user_ids) * len(data.movies)
+    far = len(data.interactions) > EXTRAPOLATION * MEASURED_RATINGS or num_cells > EXTRAPOLATION * MEASURED_CELLS
+    remarks = ["rough estimates, far beyond what was measured"] if far else []
     if model == "two-tower-history":
-        return (True, "") if data.scale else (False, "learns from ratings, and there are none")
-    if len(data.user_ids) * len(data.movies) > MAX_CELLS:
+        return (True, "; ".join(remarks)) if data.scale else (False, "learns from ratings, and there are none")
+    if num_cells > MAX_CELLS:
         return False, f"more than {MAX_CELLS:,.0f} pairs of user and movie"
-    lacks = [] if data.scale else ["no ratings: top-k only"]
-    lacks += [] if data.has_times else ["no times: what was watched last counts no more than the rest"]
-    return True, "; ".join(lacks)
+    remarks += [] if data.scale else ["no ratings: top-k only"]
+    remarks += [] if data.has_times else ["no times: what was watched last counts no more than the rest"]
+    return True, "; ".join(remarks)
