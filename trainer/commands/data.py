@@ -114,9 +114,11 @@ def _show(inspection: Inspection, console: Console) -> None:
         facts.add_row(label, escape(text))
     facts.add_row("set aside", escape("\n".join(inspection.broken) or "no row"))
     console.print(facts)
-    models = Table(title="Models")
-    for heading in ("model", "fits", "minutes, one core", "memory", "remarks"):
-        models.add_column(heading, justify="right" if heading in ("minutes, one core", "memory") else "left")
+    models = Table(title="Models, trained on one processor core")
+    for heading in ("model", "fits", "minutes", "memory", "remarks"):
+        models.add_column(
+            heading, no_wrap=heading != "remarks", justify="right" if heading in ("minutes", "memory") else "left"
+        )
     for model in inspection.models:
         figures = (f"about {model.minutes:,.1f}", f"about {model.memory_gib:,.1f} GiB") if model.fits else ("", "")
         models.add_row(model.model, "yes" if model.fits else "no", *figures, model.reason)
