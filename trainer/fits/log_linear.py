@@ -31,6 +31,7 @@ class LogLinearConfig:
     short_decay: float
     long_decay: float
     flat_gain: float
+    user_share: float = 1.0
     num_targets: int = 3
     warm_up_steps: int = 20
     start_spread: float = 0.05
@@ -112,8 +113,7 @@ def fit_log_linear(
         {"params": [biases, user_bias]},
     ]
     optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-    num_users = int(np.count_nonzero(np.bincount(user_rows) > 1)) if len(user_rows) else 0
-    steps_per_epoch = -(-num_users // config.batch_users)
+    steps_per_epoch = -(-_users_per_epoch(np.bincount(user_rows), config) // config.batch_users)
     total_steps, step = config.epochs * steps_per_epoch, 0
     for epoch in range(config.epochs):
         progress(epoch, config.epochs)
@@ -144,7 +144,7 @@ def draw_cuts(
     movies = movie_rows[order].astype(np.int64)
     starts = np.searchsorted(user_rows[order], np.arange(int(user_rows.max()) + 2))
     sizes = np.diff(starts)
-    users = np.flatnonzero(sizes > 1)
+    users = rng.permutation(np.flatnonzero(sizes > 1))[: _users_per_epoch(sizes, config)]
     users = users[np.argsort(sizes[users] * rng.uniform(0.8, 1.25, len(users)), kind="stable")]
     batches = [users[first : first + config.batch_users] for first in range(0, len(users), config.batch_users)]
     cuts = []
@@ -161,6 +161,11 @@ def draw_cuts(
         used = np.take_along_axis(draws, places, axis=1) < 1.0
         cuts.append(Cuts(padded, lengths, np.where(used, places, 0), used))
     return cuts
+
+
+def _users_per_epoch(sizes: NDArray[np.integer], config: LogLinearConfig) -> int:
+    """Returns how many of the users with something to be guessed take part in an epoch, given the events of each."""
+    return int(np.ceil(config.user_share * np.count_nonzero(sizes > 1)))
 
 
 def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np.random.Generator) -> None:

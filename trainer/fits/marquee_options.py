@@ -31,7 +31,7 @@ class Options:
         ranking_size: Coordinates of the retrieval head with times, 1 or more. Recipe.
         ranking_epochs: Passes over all users, 1 or more.
         ranking_cuts: Cuts of each user's history in a pass, 1 or more. None: up to 30, fewer where the catalogue is
-            large, so that the time stays bounded.
+            large, and below 1 a share of the users, so that the time stays bounded.
         ranking_batch: Users a step, 1 or more. Recipe.
         ranking_learning_rate: Of Adam, above 0. Recipe.
         ranking_weight_decay: L2 on the three tables, 0 or more. Recipe.

@@ -17,8 +17,9 @@ from two_tower.models.marquee_config import LONG, SHORT, Memory
 
 RANKING_STAGE = "retrieval head"
 
-_MAX_RANKED_CELLS = 1.8e9
-"""Cuts x movies over the whole training of the retrieval head; about half a minute on two cores."""
+_RANKED_CELLS = 1e9
+"""Cuts x movies over the whole training of the retrieval head, at 100,000 rows: 30 cuts a user and epoch on ML-100K,
+about half a minute of one core. It grows with the root of the rows, so that a user is cut less often in larger data."""
 
 _MAX_CUTS = 30
 """More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
@@ -102,14 +103,13 @@ def fit_ranking_head(
 
 
 def _log_linear_config(options: Options, trained: TrainedRows) -> LogLinearConfig:
-    cuts = options.ranking_cuts
-    if cuts is None:
-        cells_per_cut = options.ranking_epochs * trained.num_users * trained.num_movies
-        cuts = int(np.clip(_MAX_RANKED_CELLS / max(cells_per_cut, 1), 1, _MAX_CUTS))
+    cells = _RANKED_CELLS * max(1.0, len(trained.interactions) / 1e5) ** 0.5
+    affordable = cells / (options.ranking_epochs * trained.num_users * trained.num_movies)
     return LogLinearConfig(
         size=options.ranking_size,
         epochs=options.ranking_epochs,
-        cuts_per_user=cuts,
+        cuts_per_user=options.ranking_cuts or int(np.clip(affordable, 1, _MAX_CUTS)),
+        user_share=1.0 if options.ranking_cuts else min(1.0, affordable),
         batch_users=options.ranking_batch,
         learning_rate=options.ranking_learning_rate,
         weight_decay=options.ranking_weight_decay,

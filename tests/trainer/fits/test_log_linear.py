@@ -1,5 +1,7 @@
 """The retrieval head's gradients are those of its loss, and it learns what follows what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,20 @@ def test_cuts_are_places_in_a_user_s_own_order() -> None:
     assert stored == {(3, 2, 1, 0), (10, 9, 8, 7, 6, 5)}
     for places, used, length in zip(batch.places, batch.used, batch.lengths, strict=True):
         assert sorted(places[used]) == list(range(length))
+
+
+def test_an_epoch_may_be_a_share_of_the_users() -> None:
+    """Where data is large; each epoch draws others, and all of them take part in the end."""
+    users = np.repeat(np.arange(20, dtype=np.int32), 3)
+    config, rng = replace(CONFIG, user_share=0.25), np.random.default_rng(0)
+    seen = set()
+
+    for _ in range(30):
+        (batch,) = draw_cuts(users, users, np.arange(60), config, rng)
+        assert len(batch.movies) == 5
+        seen |= set(batch.movies[:, 0].tolist())
+
+    assert seen == set(range(20))
 
 
 def test_ties_are_drawn_anew() -> None:
