@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
-from deploy.local.trainer_commands import run_trainer
+from deploy.local.trainer_commands import make_available, run_trainer
 from two_tower.checkpoint import Checkpoint, load
 from two_tower.registry import Registry
 
@@ -53,9 +53,7 @@ def demo(console: Console, data: str | None) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     registry = Registry(FOLDER / "registry")
-    if data is None:
-        data = str(FOLDER / "data")
-        run_trainer(console, "synthesize", data)
+    data = make_available(console, data, FOLDER / "data")
     for model in MODELS:
         run_trainer(
             console, "train", "--data", data, "--registry", str(registry.path), "--model", model, "--label", model

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
-from deploy.local.trainer_commands import run_trainer
+from deploy.local.trainer_commands import make_available, run_trainer
 from two_tower.registry import STABLE, Registry
 
 FOLDER = Path(".run/up")
@@ -20,10 +20,7 @@ MODEL_ADDRESS = "127.0.0.1:50052"
 
 def prepare(console: Console, registry: Registry, data: str | None) -> tuple[str, str]:
     """Makes sure that there are data and a checkpoint; returns the data and the version that `stable` names."""
-    if data is None:
-        data = str(FOLDER / "data")
-        if not Path(data).exists():
-            run_trainer(console, "synthesize", data)
+    data = make_available(console, data, FOLDER / "data")
     if registry.label(STABLE) is None:
         run_trainer(console, "train", "--data", data, "--registry", str(registry.path))
     version = registry.label(STABLE)
