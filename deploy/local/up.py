@@ -11,6 +11,7 @@ from rich.console import Console
 from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
 from deploy.local.trainer_commands import make_available, run_trainer
+from two_tower.checkpoint import load
 from two_tower.registry import STABLE, Registry
 
 FOLDER = Path(".run/up")
@@ -40,6 +41,8 @@ def serve(console: Console, data: str | None) -> None:
     registry = Registry(folder / "registry")
     stack = LocalStack(folder, registry.path, FEATURE_ADDRESS, MODEL_ADDRESS)
     data, version = prepare(console, registry, data)
+    # Row 0 stands for the unknown.
+    user_id = load(registry.path_of(version)).model.vocabularies()["users"][1]
     with stack.feature_service() as feature_service:
         run_trainer(
             console,
@@ -50,7 +53,7 @@ def serve(console: Console, data: str | None) -> None:
             console.print(
                 f"\nfeature_service on [bold]{FEATURE_ADDRESS}[/], model_service on [bold]{MODEL_ADDRESS}[/], "
                 f"logs in {folder / 'logs'}. Try, in another terminal:\n"
-                "  [bold].venv/bin/python -m trainer topk --user 1 -k 10[/]\n"
+                f"  [bold].venv/bin/python -m trainer topk --user {user_id} -k 10[/]\n"
                 "Ctrl-C stops everything.",
                 highlight=False,
                 soft_wrap=True,
