@@ -26,6 +26,7 @@ class Options:
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.
         implicit_ridge: λ of the ridge from watched movies to user vector, above 0.
+        implicit_movies: Movies, the most watched ones, with a row in that ridge, 1 or more; its time is cubic in it.
         implicit_damping: Watched movies at which that counts half, above 0. Recipe.
         prior_events: q, events that weigh against a trained vector as new ones come, above 0. Recipe.
         ranking_size: Coordinates of the retrieval head with times, 1 or more. Recipe.
@@ -42,8 +43,9 @@ class Options:
         untimed_size: Coordinates of the retrieval head without times, 1 or more.
         untimed_dropout: EDLAE's p, 0 up to but not 1. Recipe.
         untimed_ridge: EDLAE's λ, above 0. Recipe.
+        untimed_movies: Movies, the most watched ones, that EDLAE ranks by what is watched together, 1 or more; its time
+            is cubic in it.
         content_ridge: λ of the ridges that make a movie from content, above 0.
-        max_closed_form_movies: Movies that take part in solutions whose time is cubic in their number, 1 or more.
     """
 
     hidden_size: int | None = field(default=None, metadata={"low": 1, "high": 8192})
@@ -58,6 +60,7 @@ class Options:
     noise_share: float = field(default=0.8, metadata={"low": 0.01, "high": 10.0})
     profile_ridge: float = field(default=50.0, metadata={"low": 1e-3, "high": 1e9})
     implicit_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
+    implicit_movies: int = field(default=4000, metadata={"low": 1, "high": 50000})
     implicit_damping: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e6})
     prior_events: float = field(default=5.0, metadata={"low": 1e-3, "high": 1e6})
     ranking_size: int = field(default=128, metadata={"low": 1, "high": 1024})
@@ -73,5 +76,5 @@ class Options:
     untimed_size: int = field(default=256, metadata={"low": 1, "high": 4096})
     untimed_dropout: float = field(default=0.3, metadata={"low": 0.0, "high": 0.95})
     untimed_ridge: float = field(default=300.0, metadata={"low": 1e-3, "high": 1e9})
+    untimed_movies: int = field(default=8000, metadata={"low": 1, "high": 50000})
     content_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
-    max_closed_form_movies: int = field(default=8000, metadata={"low": 1, "high": 50000})

@@ -79,7 +79,7 @@ def fit_ranking_head(
             size=options.untimed_size,
             dropout=options.untimed_dropout,
             ridge=options.untimed_ridge,
-            max_movies=options.max_closed_form_movies,
+            max_movies=options.untimed_movies,
         )
         # Far below any score of a history: it orders the list of a user who has none by popularity.
         biases = 1e-4 * np.log1p(np.bincount(rows.movie_rows, minlength=trained.num_movies))

@@ -137,7 +137,7 @@ def fold_users_in(
         profile_ridge=options.profile_ridge,
         implicit_ridge=options.implicit_ridge,
         implicit_damping=options.implicit_damping,
-        max_movies=options.max_closed_form_movies,
+        max_movies=options.implicit_movies,
     )
     added["rating.from_profile"] = torch.from_numpy(prior.from_profile)
     added["rating.implicit"] = with_unknown_row(prior.implicit)
