@@ -13,6 +13,9 @@ from model_service.waiting_room import BatchingKnobs
 from service_runtime.settings import ServiceSettings
 from two_tower.registry import STABLE
 
+_BATCHES_ON_CPU = 1
+"""A fifth less processor time a request than 2, at 64 callers: benchmarks/results/batching_knobs.json."""
+
 _NUMPY_ROWS_ON_CPU = 8
 """Where both are equally fast over 1,682 and 3,706 movies: benchmarks/results/scoring_crossover.json."""
 
@@ -73,8 +76,12 @@ class ModelSettings(ServiceSettings):
         le=1000,
         description="How long a batch is held that began to form while the device was busy, in milliseconds.",
     )
-    max_batches_in_flight: int = Field(
-        default=2, ge=1, le=16, description="Batches under way: one on the device, the others reading features."
+    max_batches_in_flight: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="Batches under way: one on the device, the others reading features; by default 1 on a CPU, where "
+        "reading and scoring share the processor, and 2 on a GPU.",
     )
     interactive_max_rows: int = Field(
         default=32, ge=1, le=10_000, description="A request for more users than this gives way to smaller ones."
@@ -129,10 +136,11 @@ class ModelSettings(ServiceSettings):
 
     def knobs(self) -> BatchingKnobs:
         """Returns what the batching policy is told."""
+        in_flight = self.max_batches_in_flight or (_BATCHES_ON_CPU if self.torch_device().type == "cpu" else 2)
         return BatchingKnobs(
             max_batch_rows=self.max_batch_rows,
             max_waiting_rows=self.max_waiting_rows,
             gap_s=self.batch_gap_ms / 1000,
-            max_in_flight=self.max_batches_in_flight,
+            max_in_flight=in_flight,
             bulk_patience_s=self.bulk_patience_ms / 1000,
         )

@@ -32,6 +32,7 @@ from service_runtime.health import Health
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
+_LONGER_THAN_ANY_STOP_S = 3600.0
 # gRPC's default, named because the contract's limits are computed from it.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -154,7 +155,9 @@ class Server:
         await self._health.leave()
         self._draining = True
         _log.info("draining", running=self._num_running, drain_timeout_s=self._drain_timeout_s)
-        stopping = asyncio.create_task(self._server.stop(self._drain_timeout_s))
+        # A grace that never runs out: one that ends while the second stop below is under way makes grpc.aio cancel the
+        # calls of a server that is freed already, which is a segmentation fault (grpcio 1.85).
+        stopping = asyncio.create_task(self._server.stop(self._drain_timeout_s + _LONGER_THAN_ANY_STOP_S))
         self._note_idle()
         try:
             # Health watches never end by themselves, so the server's own wait would always last the full timeout.

@@ -161,5 +161,5 @@ class FeatureFake:
 @asynccontextmanager
 async def serving(fake):
     """Serves a fake on a free port; gives the address."""
-    async with Server([Service(SERVICE, fake)], Health([], []), listen="127.0.0.1:0", drain_timeout_s=0) as server:
+    async with Server([Service(SERVICE, fake)], Health([], []), listen="127.0.0.1:0", drain_timeout_s=0.5) as server:
         yield server.address

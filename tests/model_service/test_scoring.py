@@ -112,13 +112,14 @@ def test_the_score_that_ranks_is_the_score_of_the_pair(scoring):
     num_rows=st.integers(1, 40),
     num_movies=st.integers(1, 300),
     dimensions=st.sampled_from([1, 3, 64]),
-    levels=st.sampled_from([2, 5, 1000]),
+    levels=st.sampled_from([2, 4, 1024]),
 )
 @pytest.mark.parametrize("kind", [NumpyScorer, TorchScorer])
 @pytest.mark.parametrize("device", DEVICES)
 def test_top_k_equals_a_brute_force(kind, device, seed, num_rows, num_movies, dimensions, levels):
     """For any masks, any k and many ties the answer is what sorting everything in float64 gives."""
     rng = np.random.default_rng(seed)
+    # Multiples of powers of two: their products and sums are exact in whatever order they are added up.
     vectors = rng.integers(-levels, levels + 1, (num_movies, dimensions)).astype(np.float32) / levels
     biases = rng.integers(-levels, levels + 1, num_movies).astype(np.float32) / levels
     users = rng.integers(-levels, levels + 1, (num_rows, dimensions)).astype(np.float32) / levels
