@@ -1,5 +1,6 @@
 """What `docker compose up` gives on a fresh machine. In the order of a day: up, ask, up again, restarts, down."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -66,13 +67,15 @@ def test_another_container_gets_a_rating(stack: Project) -> None:
     output = ask(stack, "predict", "--model-service", "model_service:50052", "--user", "1", "--movie", "1")
 
     assert "PERSONAL" in output
+    (rating,) = re.findall(r" (\d\.\d{3}) ", output)
+    assert 1 <= float(rating) <= 5
 
 
 def test_another_container_gets_recommendations(stack: Project) -> None:
     """TopK answers with as many movies as were asked for."""
     output = ask(stack, "topk", "--model-service", "model_service:50052", "--user", "1", "-k", "7")
 
-    assert "7" in output
+    assert re.findall(r"^│ +(\d+) │", output, flags=re.MULTILINE) == list("1234567")
 
 
 def test_a_second_up_trains_nothing(stack: Project) -> None:
