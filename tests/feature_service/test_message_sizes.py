@@ -1,5 +1,7 @@
 """The largest request and the largest answer of every RPC fit gRPC's default of 4 MiB."""
 
+from typing import Any
+
 import numpy as np
 from marquee.client.columns import decode_user_columns
 from marquee.v1 import feature_service_pb2 as pb2
@@ -22,7 +24,7 @@ from feature_service.value_format import (
 LIMIT = 4 * 1024 * 1024
 HIGHEST = 2**32 - 1
 VERSION = "f" * 16 + ".63." + "9" * 16
-PROFILE = {"gender": "g" * 32, "age": 150, "occupation": "o" * 64, "zip": "z" * 32}
+PROFILE: dict[str, Any] = {"gender": "g" * 32, "age": 150, "occupation": "o" * 64, "zip": "z" * 32}
 NAMES = [f"{i:064d}" for i in range(64)]
 
 

@@ -53,7 +53,7 @@ def model(events: list[Event], window: int) -> tuple[bytes, bytes]:
     entries, older = [], []
     for event in kept:
         rated = newest_rated.get(event[1])
-        stars = math.nan if rated is None else rated[2] + 0.0
+        stars = math.nan if rated is None or rated[2] is None else rated[2] + 0.0
         entries.append((event[1], stars, event[3], age(event)[1]))
         if rated is not None and event[2] is None:
             older.append((event[1], stars, rated[3], age(rated)[1]))

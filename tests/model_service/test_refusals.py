@@ -1,11 +1,13 @@
 """What is refused, and what the caller is told: every limit just outside, everything that is wrong at once."""
 
+from typing import Any, cast
+
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from marquee.client.errors import read_error
 from marquee.v1 import model_service_pb2 as pb
-from marquee.v1 import user_pb2
+from marquee.v1 import movie_pb2, user_pb2
 
 
 def inline(num_entries, movie_id="heat"):
@@ -92,11 +94,11 @@ REFUSED = {
         "filter.allow.movie_ids[1]",
     ),
     "10,001 movies excluded": (wants(exclude=movies(10_001)), "filter.exclude.movie_ids"),
-    "an unknown view": (pb.TopKRequest(user=ANN, k=1, view=9), "view"),
+    "an unknown view": (pb.TopKRequest(user=ANN, k=1, view=cast(Any, 9)), "view"),
     "no users": (pb.BatchTopKRequest(k=1), "users"),
     "1001 users": (pb.BatchTopKRequest(users=[ANN] * 1001, k=1), "users"),
     "20,040 movies for all users together": (pb.BatchTopKRequest(users=[ANN] * 501, k=40), "k"),
-    "1002 movies with titles": (pb.BatchTopKRequest(users=[ANN] * 3, k=334, view=2), "k"),
+    "1002 movies with titles": (pb.BatchTopKRequest(users=[ANN] * 3, k=334, view=movie_pb2.MOVIE_VIEW_MOVIE), "k"),
     "5001 entries of inline users": (pb.BatchTopKRequest(users=[inline(1000)] * 5 + [inline(1)], k=1), "users"),
     "a wrong user among others": (pb.BatchTopKRequest(users=[ANN, pb.UserSelector()], k=1), "users[1]"),
     "501 similar movies": (pb.SimilarMoviesRequest(movie_id="heat", k=501), "k"),
@@ -161,7 +163,7 @@ ALLOWED = {
     "32 genres": wants(genres_any=["Drama"] * 32),
     "10,000 movies allowed and excluded": wants(allow=movies(10_000), exclude=movies(10_000)),
     "20,000 movies for all users together": pb.BatchTopKRequest(users=[ANN] * 1000, k=20),
-    "1000 movies with titles": pb.BatchTopKRequest(users=[ANN] * 2, k=500, view=2),
+    "1000 movies with titles": pb.BatchTopKRequest(users=[ANN] * 2, k=500, view=movie_pb2.MOVIE_VIEW_MOVIE),
     "5000 entries of inline users": pb.BatchTopKRequest(users=[inline(1000)] * 5, k=1),
     "4096 pairs": pb.BatchPredictRatingsRequest(
         user_ids=[str(n) for n in range(1000)],

@@ -27,6 +27,7 @@ def start(after: str) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", PROCESS.format(after=after)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     return process
 
@@ -47,6 +48,7 @@ def test_the_second_signal_ends_at_once():
     """Who asks twice does not wait for the drain."""
     process = start('print("draining", flush=True); await asyncio.sleep(60)')
     process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
     assert process.stdout.readline() == "draining\n"
 
     process.send_signal(signal.SIGTERM)

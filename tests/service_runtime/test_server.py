@@ -67,10 +67,13 @@ def handlers() -> EchoHandlers:
 
 
 @pytest.fixture
-async def server(handlers) -> AsyncIterator[Server]:
-    health = Health(["echo.Echo"], ["storage"])
+def health() -> Health:
+    return Health(["echo.Echo"], ["storage"])
+
+
+@pytest.fixture
+async def server(handlers: EchoHandlers, health: Health) -> AsyncIterator[Server]:
     async with Server([Service(ECHO, handlers)], health, listen="127.0.0.1:0", drain_timeout_s=2.0) as server:
-        server.test_health = health
         yield server
 
 
@@ -80,7 +83,7 @@ async def channel(server) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-async def say_back(channel: grpc.aio.Channel, payload: bytes = b"", **kwargs) -> bytes:
+async def say_back(channel, payload: bytes = b"", **kwargs):
     return await channel.unary_unary("/echo.Echo/SayBack")(payload, **kwargs)
 
 
@@ -190,7 +193,7 @@ async def test_bytes_that_are_no_request_are_invalid(channel):
     assert raised.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_health_follows_the_dependencies(server, channel):
+async def test_health_follows_the_dependencies(health, channel):
     """Check and Watch, by name and overall, are NOT_SERVING until every dependency was found."""
     stub = health_pb2_grpc.HealthStub(channel)
     status = health_pb2.HealthCheckResponse
@@ -198,14 +201,14 @@ async def test_health_follows_the_dependencies(server, channel):
     before = await watch.read()
     overall = await stub.Check(health_pb2.HealthCheckRequest())
 
-    await server.test_health.found("storage")
+    await health.found("storage")
 
     after = await watch.read()
     assert (before.status, overall.status, after.status) == (status.NOT_SERVING, status.NOT_SERVING, status.SERVING)
     assert (await stub.Check(health_pb2.HealthCheckRequest())).status == status.SERVING
-    await server.test_health.lost("storage", "it broke")
+    await health.lost("storage", "it broke")
     assert (await watch.read()).status == status.NOT_SERVING
-    assert server.test_health.describe() == "storage: it broke"
+    assert health.describe() == "storage: it broke"
     watch.cancel()
 
 

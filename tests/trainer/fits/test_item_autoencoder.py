@@ -59,7 +59,7 @@ def test_sparse_training_equals_dense_training() -> None:
         predicted = hidden_units() @ decoder.T + user_bias + movie_bias[:, None]
         loss = ((predicted[movie_rows, user_rows] - torch.from_numpy(residuals)) ** 2).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         # The step before the warm-up ends is taken at the full rate; the cosine follows.
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * (1.0 if step < 1 else 0.5 * (1 + np.cos(np.pi * (step - 1) / 2)))
