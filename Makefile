@@ -75,7 +75,8 @@ format: setup ## Format and fix what can be fixed
 
 .PHONY: test
 test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on real data)
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	# One thread a worker: two workers with two threads each wait for each other most of the time.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
 .PHONY: test-quality
 test-quality: setup ## The quality floors on real data, minutes each; needs MARQUEE_DATA
