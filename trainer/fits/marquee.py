@@ -4,7 +4,11 @@ What is trained is the movie side; every user vector is the closed-form posterio
 same ratings, so a trained user, a stored one and a stranger are judged by one formula.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from torch import Tensor
 
 from trainer.dataset import Dataset
@@ -50,9 +54,24 @@ def fit(data: Dataset, options: Options, *, seed: int, progress: Progress) -> Ma
     """
     if not len(data.interactions):
         raise DataError(f"{data.name} has no interactions to train on")
-    rated = data.scale is not None
-    if rated and np.isnan(data.interactions.ratings).all():
+    if data.scale is not None and np.isnan(data.interactions.ratings).all():
         raise DataError(f"{data.name} has a rating scale, but none of the rows to train on has a rating")
+    with _torch_threads(options.threads):
+        return _fit(data, options, seed, progress)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marquee:
+    rated = data.scale is not None
     trained = TrainedRows.of(data)
     tower_seed, ranking_seed = np.random.SeedSequence(seed).spawn(2)
     steps = {TOWER_STAGE: options.tower_epochs} if rated else {}

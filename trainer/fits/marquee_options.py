@@ -46,6 +46,10 @@ class Options:
         untimed_movies: Movies, the most watched ones, that EDLAE ranks by what is watched together, 1 or more; its time
             is cubic in it.
         content_ridge: λ of the ridges that make a movie from content, above 0.
+        threads: Processor threads of torch while the model is trained, 1 or more. Each number of threads rounds
+            otherwise, so the same seed gives the same model only with the same number. A second one brings nothing to
+            the tower and costs tenfold on a busy machine, where threads wait for each other: docs/experiments.md,
+            2026-11-21.
     """
 
     hidden_size: int | None = field(default=None, metadata={"low": 1, "high": 8192})
@@ -78,3 +82,4 @@ class Options:
     untimed_ridge: float = field(default=300.0, metadata={"low": 1e-3, "high": 1e9})
     untimed_movies: int = field(default=8000, metadata={"low": 1, "high": 50000})
     content_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
+    threads: int = field(default=1, metadata={"low": 1, "high": 1024})

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.toy_dataset import toy_dataset
 from trainer.dataset import Dataset, Interactions
@@ -212,6 +213,17 @@ def test_progress_ends_at_the_end() -> None:
 
     assert [report[0] for report in told] == sorted(report[0] for report in told)
     assert told[-1][0] == told[-1][1] == 15 + 3
+
+
+def test_the_number_of_threads_is_left_as_it_was() -> None:
+    """The fit trains with its own number, so that a seed means one model on any machine of the kind."""
+    before = torch.get_num_threads()
+    during: list[int] = []
+
+    fit(toy_dataset(), QUICK, seed=0, progress=lambda *report: during.append(torch.get_num_threads()))
+
+    assert set(during) == {1}
+    assert torch.get_num_threads() == before
 
 
 def test_data_without_rows_is_refused() -> None:
