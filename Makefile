@@ -78,10 +78,6 @@ test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on
 	# One thread a worker: two workers with two threads each wait for each other most of the time.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
-.PHONY: test-quality
-test-quality: setup ## The quality floors on real data, minutes each; needs MARQUEE_DATA
-	$(BIN)/pytest -m slow $(ARGS)
-
 .PHONY: test-containers
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
@@ -105,6 +101,10 @@ protos-release: $(BUF) ## Freeze today's contract: later changes may add to it a
 .PHONY: bench
 bench: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
 	$(BIN)/python benchmarks/quality_through_rpc.py $(if $(DATA),--data '$(DATA)')
+
+.PHONY: bench-quality
+bench-quality: setup ## The quality that is promised on real data, ten minutes; needs MARQUEE_DATA
+	$(BIN)/python benchmarks/quality_floors.py
 
 # ---- housekeeping ---------------------------------------------------------------------------------------------------
 .PHONY: constraints
