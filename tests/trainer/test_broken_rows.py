@@ -79,7 +79,7 @@ def test_lines_are_right_where_quoted_fields_span_lines(folder_of: Callable[...,
 
 
 def test_of_repeated_ratings_the_newest_stays(folder_of: Callable[..., Path]) -> None:
-    """A film rated again keeps its newest rating; among equal times the last in the file; nothing counts as broken."""
+    """A movie rated again keeps its newest rating; among equal times the last in the file; nothing counts as broken."""
     ratings = f"{HEADER}\n1,1,5,300\n1,1,1,200\n2,1,2,100\n2,1,4,100\n2,2,3,100\n"
 
     data = read_dataset(folder_of({"ratings.csv": ratings}), ReadOptions(max_broken_share=0.0))

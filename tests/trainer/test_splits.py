@@ -48,7 +48,7 @@ def _is_partition(parts: Split, dataset: Dataset) -> bool:
 
 @pytest.fixture
 def timed() -> Dataset:
-    """Three users with 10, 5 and 2 rows; each watches film n at time n, written into the file backwards."""
+    """Three users with 10, 5 and 2 rows; each watches movie n at time n, written into the file backwards."""
     users = [0] * 10 + [1] * 5 + [2] * 2
     movies = [*range(10), *range(5), *range(2)]
     return _dataset(users[::-1], movies[::-1], movies[::-1])

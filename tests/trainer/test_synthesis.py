@@ -36,7 +36,7 @@ def _same_columns(left: Dataset, right: Dataset) -> None:
 
 
 def test_the_shape_is_that_of_movielens(data: Dataset) -> None:
-    """Exactly the size asked for, 20 ratings a user or more, few users and films with many, no pair twice."""
+    """Exactly the size asked for, 20 ratings a user or more, few users and movies with many, no pair twice."""
     rows = data.interactions
     by_user = np.sort(np.bincount(rows.user_rows, minlength=943))[::-1]
     by_movie = np.sort(np.bincount(rows.movie_rows, minlength=1682))[::-1]
@@ -101,21 +101,21 @@ def test_demographics_change_what_is_watched(data: Dataset) -> None:
     assert share("Sci-Fi", ~is_woman) > 1.3 * share("Sci-Fi", is_woman)
 
 
-def test_the_next_film_can_be_told_from_the_last(data: Dataset) -> None:
-    """Far more often than chance a film is followed by the one after it on its shelf."""
+def test_the_next_movie_can_be_told_from_the_last(data: Dataset) -> None:
+    """Far more often than chance a movie is followed by the one after it on its shelf."""
     followers = catalogue_of(SynthesisPlan(seed=11)).followers
     rows = data.interactions
     order = np.lexsort((rows.event_times_ms, rows.user_rows))
-    users, films = rows.user_rows[order], rows.movie_rows[order]
+    users, movies = rows.user_rows[order], rows.movie_rows[order]
     within = users[1:] == users[:-1]
 
-    follows = followers[films[:-1][within]] == films[1:][within]
+    follows = followers[movies[:-1][within]] == movies[1:][within]
 
     assert follows.mean() > 0.15
 
 
 def test_biases_leave_structure_to_be_found(data: Dataset) -> None:
-    """What user and film averages leave unexplained is more than the noise that was put in."""
+    """What user and movie averages leave unexplained is more than the noise that was put in."""
     rows = data.interactions
     residuals = rows.ratings - rows.ratings.mean()
     for which, num in ((rows.user_rows, 943), (rows.movie_rows, 1682)) * 5:
@@ -126,7 +126,7 @@ def test_biases_leave_structure_to_be_found(data: Dataset) -> None:
 
 
 def test_titles_are_all_different_and_years_plausible(data: Dataset) -> None:
-    """Films can be told apart by what a person reads."""
+    """Movies can be told apart by what a person reads."""
     assert len(set(data.movies.titles)) == len(data.movies)
     assert data.movies.years.min() >= 1930
     assert data.movies.years.max() <= 2013

@@ -76,7 +76,7 @@ def synthesize_command(
         Literal["csv", "parquet"], typer.Option("--format", help="csv for people, parquet for size.")
     ] = "csv",
 ) -> None:
-    """Makes up a data set with the shape of MovieLens: people, films, tastes, and an order in what is watched."""
+    """Makes up a data set with the shape of MovieLens: people, movies, tastes, and an order in what is watched."""
     plan = SynthesisPlan(users, movies, ratings, seed)
     done = 0
     with progress_bar("synthesizing") as report:

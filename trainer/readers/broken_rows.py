@@ -20,7 +20,7 @@ class BrokenKind:
         rule: What the reader does with such rows, for example "rating off the scale 1 to 5 in steps of 1: skipped".
         examples: Line and text of the first of them.
         count: How many there are.
-        harmless: True for rows that are set aside by rule and say nothing against the file (a film rated again).
+        harmless: True for rows that are set aside by rule and say nothing against the file (a movie rated again).
     """
 
     rule: str

@@ -1,4 +1,4 @@
-"""Makes up the users: who they are, what they like, how much they watch. Knows no single film."""
+"""Makes up the users: who they are, what they like, how much they watch. Knows no single movie."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ LENIENCE_SD = 0.35
 HIDDEN_SD = 0.22
 """Stars of each hidden taste."""
 ERA_PER_DECADE = 0.35
-"""Log preference for the oldest films over the newest by decade of age."""
+"""Log preference for the oldest movies over the newest by decade of age."""
 ACTIVITY_SD = 1.15
 """Spread of the logarithm of the number of ratings beyond the least, about that of MovieLens."""
 MIN_RATINGS = 20
@@ -62,7 +62,7 @@ def make_audience(num_users: int, rng: np.random.Generator) -> Audience:
     occupations = _occupations(ages, rng)
     personal = PERSONAL_SD * rng.standard_normal((num_users, len(GENRES)))
     decades = (ages - MIDDLE_AGE) / 10
-    newness = np.linspace(1, -1, NUM_ERAS)  # [E], old films first
+    newness = np.linspace(1, -1, NUM_ERAS)  # [E], old movies first
     return Audience(
         is_woman=is_woman,
         ages=ages,
@@ -87,7 +87,7 @@ def _occupations(ages: NDArray[np.float32], rng: np.random.Generator) -> NDArray
 def share_out_ratings(
     num_users: int, num_ratings: int, least: int, most: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Says how many films each user rates: at least `least`, at most `most`, `num_ratings` in all. int64 [U]."""
+    """Says how many movies each user rates: at least `least`, at most `most`, `num_ratings` in all. int64 [U]."""
     appetite = np.exp(ACTIVITY_SD * rng.standard_normal(num_users))
     counts = np.full(num_users, least, np.int64)
     while (left := num_ratings - int(counts.sum())) > 0:

@@ -1,26 +1,26 @@
-"""Makes up the films: genres, years, titles, how popular and how good they are. Knows no user."""
+"""Makes up the movies: genres, years, titles, how popular and how good they are. Knows no user."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.synthesis.film_titles import make_titles
 from trainer.synthesis.known_tastes import COMPANIONS, GENRE_SHARES, GENRES
+from trainer.synthesis.movie_titles import make_titles
 from two_tower.movie_columns import MovieColumns
 
 FIRST_YEAR, LAST_YEAR = 1930, 2013
 ERA_STARTS = (1970, 1990)
-"""Films before, between and after these years are chosen by different people."""
+"""Movies before, between and after these years are chosen by different people."""
 NUM_ERAS = len(ERA_STARTS) + 1
 POPULARITY_EXPONENT = 1.3
-"""A film's popularity falls with this power of its rank: a few films take most views, as in MovieLens."""
+"""A movie's popularity falls with this power of its rank: a few movies take most views, as in MovieLens."""
 POPULARITY_OFFSET = 25
-"""Keeps the first films from taking everything."""
+"""Keeps the first movies from taking everything."""
 FOLLOWER_SPREAD = 0.5
-"""How much more or less popular a film's follower may be, in logarithms: those who follow do not reach the tail."""
+"""How much more or less popular a movie's follower may be, in logarithms: those who follow do not reach the tail."""
 QUALITY_SD = 0.4
-"""Stars by which films differ for everyone."""
+"""Stars by which movies differ for everyone."""
 HIDDEN_DIMS = 4
 """Directions of taste that no genre and no demographic gives away."""
 SEQUEL_SHARE = 0.08
@@ -29,17 +29,17 @@ SEQUEL_YEARS = 3
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """M films; those of one shelf (first genre and era) lie together in `shelf_order`.
+    """M movies; those of one shelf (first genre and era) lie together in `shelf_order`.
 
     Attributes:
         movies: As the readers give them; ids are "1", "2", and so on.
-        genre_weights: A film's genres, each row summing to 1. float32 [M, G]
-        quality: Stars that the film has for everyone. float32 [M]
-        hidden: Film side of the hidden tastes. float32 [M, HIDDEN_DIMS]
+        genre_weights: A movie's genres, each row summing to 1. float32 [M, G]
+        quality: Stars that the movie has for everyone. float32 [M]
+        hidden: Movie side of the hidden tastes. float32 [M, HIDDEN_DIMS]
         popularity: Relative number of views. float64 [M]
-        shelf_order: Films shelf by shelf; a film's follower is the next on its shelf. int32 [M]
+        shelf_order: Movies shelf by shelf; a movie's follower is the next on its shelf. int32 [M]
         shelf_starts: Where each shelf begins in `shelf_order`. int64 [G * NUM_ERAS + 1]
-        followers: The film that many watch next. int32 [M]
+        followers: The movie that many watch next. int32 [M]
     """
 
     movies: MovieColumns
@@ -53,9 +53,9 @@ class Catalogue:
 
 
 def make_catalogue(num_movies: int, rng: np.random.Generator) -> Catalogue:
-    """Makes up `num_movies` films."""
+    """Makes up `num_movies` movies."""
     first = rng.choice(len(GENRES), num_movies, p=_shares()).astype(np.int32)  # [M]
-    # Recent films are more numerous, as in every catalogue.
+    # Recent movies are more numerous, as in every catalogue.
     years = LAST_YEAR - np.minimum(rng.exponential(18, num_movies), LAST_YEAR - FIRST_YEAR).astype(np.int32)
     ranks = rng.permutation(num_movies)
     popularity = np.asarray((ranks + POPULARITY_OFFSET) ** -POPULARITY_EXPONENT, np.float64)
@@ -129,18 +129,18 @@ def _make_sequels(
     hidden: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> None:
-    """Turns the followers of some films into their sequels: same name, same genres, same hidden taste, later year."""
+    """Turns the followers of some movies into their sequels: same name, same genres, same hidden taste, later year."""
     in_series: set[int] = set()
-    for film in np.flatnonzero(rng.random(len(titles)) < SEQUEL_SHARE).tolist():
-        sequel = int(followers[film])
-        later = int(years[film]) + SEQUEL_YEARS
+    for movie in np.flatnonzero(rng.random(len(titles)) < SEQUEL_SHARE).tolist():
+        sequel = int(followers[movie])
+        later = int(years[movie]) + SEQUEL_YEARS
         era_left = np.searchsorted(ERA_STARTS, later, side="right") != np.searchsorted(
-            ERA_STARTS, years[film], side="right"
+            ERA_STARTS, years[movie], side="right"
         )
-        if sequel == film or later > LAST_YEAR or era_left or in_series & {film, sequel}:
+        if sequel == movie or later > LAST_YEAR or era_left or in_series & {movie, sequel}:
             continue
-        in_series |= {film, sequel}
-        titles[sequel] = f"{titles[film]} II"
+        in_series |= {movie, sequel}
+        titles[sequel] = f"{titles[movie]} II"
         years[sequel] = later
-        genres[sequel] = list(genres[film])
-        hidden[sequel] = hidden[film]
+        genres[sequel] = list(genres[movie])
+        hidden[sequel] = hidden[movie]

@@ -1,4 +1,4 @@
-"""Puts synthetic films, users and views together, block by block of users. Knows no file.
+"""Puts synthetic movies, users and views together, block by block of users. Knows no file.
 
 Each block has its own stream of chance, so a block depends on the plan and its number alone, and memory holds one
 block however many users there are.
@@ -20,7 +20,7 @@ from two_tower.user_columns import Profiles
 
 BLOCK_USERS = 8192
 MAX_DENSITY = 0.5
-"""Share of all films that one user, or all users on average, may have rated."""
+"""Share of all movies that one user, or all users on average, may have rated."""
 _CATALOGUE, _ACTIVITY, _AUDIENCE, _VIEWS = range(4)
 """Names of the streams of chance."""
 
@@ -32,7 +32,7 @@ class SynthesisPlan:
     Attributes:
         num_users: 1 or more.
         num_movies: 10 or more.
-        num_ratings: At least one a user, at most half of all films each.
+        num_ratings: At least one a user, at most half of all movies each.
         seed: Same plan, same bytes.
     """
 
@@ -73,7 +73,7 @@ class SynthesisPlan:
 
 
 def catalogue_of(plan: SynthesisPlan) -> Catalogue:
-    """Makes the plan's films."""
+    """Makes the plan's movies."""
     return make_catalogue(plan.num_movies, plan.rng(_CATALOGUE))
 
 
@@ -122,7 +122,7 @@ def synthesize(num_users: int = 943, num_movies: int = 1682, num_ratings: int = 
         ),
         scale=RatingScale(LOW, HIGH, STEP),
         has_times=True,
-        notes=[f"Synthetic, seed {seed}: no real person or film."],
+        notes=[f"Synthetic, seed {seed}: no real person or movie."],
     )
 
 

@@ -1,4 +1,4 @@
-"""The structure that is put into synthetic data: who likes which genres by how many stars. Knows no single film.
+"""The structure that is put into synthetic data: who likes which genres by how many stars. Knows no single movie.
 
 The numbers are made up, with the signs that MovieLens 1M shows; what matters is that tests can look for them.
 """
@@ -28,7 +28,7 @@ GENRE_SHARES: Mapping[str, float] = {
     "War": 0.02,
     "Western": 0.02,
 }
-"""How often a genre is a film's first one; about as in MovieLens 1M."""
+"""How often a genre is a movie's first one; about as in MovieLens 1M."""
 GENRES = tuple(GENRE_SHARES)
 
 COMPANIONS: Mapping[str, tuple[str, ...]] = {

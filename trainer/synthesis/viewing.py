@@ -1,7 +1,7 @@
-"""Lets users watch and rate films: what, in which order, when, with how many stars. Knows no file.
+"""Lets users watch and rate movies: what, in which order, when, with how many stars. Knows no file.
 
-A user watches in sessions. A session keeps to one shelf (first genre and era), chosen by taste; inside it films are
-drawn by popularity, or the follower of the film just watched is taken. So taste, demographics and order all predict
+A user watches in sessions. A session keeps to one shelf (first genre and era), chosen by taste; inside it movies are
+drawn by popularity, or the follower of the movie just watched is taken. So taste, demographics and order all predict
 what is watched next.
 """
 
@@ -15,13 +15,13 @@ from trainer.synthesis.catalogue import NUM_ERAS, Catalogue
 CHOICE_SHARPNESS = 1.8
 """How strongly a star of taste raises the odds of choosing a genre."""
 SESSION_FILMS = 10
-"""Mean number of films drawn in a session."""
+"""Mean number of movies drawn in a session."""
 STAY_SHARE = 0.3
 """Chance that the next session keeps to the shelf of the one before."""
 FOLLOW_SHARE = 0.35
-"""Chance that, within a session, a film's follower comes next."""
+"""Chance that, within a session, a movie's follower comes next."""
 DRAWS_PER_FILM = 2
-"""Films drawn for each one needed: a film drawn again is not watched again."""
+"""Movies drawn for each one needed: a movie drawn again is not watched again."""
 MEAN_RATING = 3.3
 NOISE_SD = 0.75
 """Stars by which a rating differs from what the structure says, about half of the variance."""
@@ -31,22 +31,22 @@ FIRST_START_S, LAST_START_S = 1_388_534_400, 1_577_836_800
 SESSION_GAP_S = 6 * 86_400
 FILM_GAP_S = 40
 INSTANT_SHARE = 0.15
-"""Share of films rated in the same second as the one before, as on a page of check boxes."""
+"""Share of movies rated in the same second as the one before, as on a page of check boxes."""
 
 
 def watch(
     audience: Audience, counts: NDArray[np.int64], first_user_row: int, catalogue: Catalogue, rng: np.random.Generator
 ) -> Interactions:
-    """Lets each user of a block watch `counts` different films; rows are ordered by user, then by film."""
-    users, films, sessions = _draw(audience, counts, catalogue, rng)
-    users, films, sessions = _first_views(users, films, sessions, counts, len(catalogue.popularity))
-    users, films, sessions = _filled_up(users, films, sessions, audience, counts, catalogue, rng)
+    """Lets each user of a block watch `counts` different movies; rows are ordered by user, then by movie."""
+    users, movies, sessions = _draw(audience, counts, catalogue, rng)
+    users, movies, sessions = _first_views(users, movies, sessions, counts, len(catalogue.popularity))
+    users, movies, sessions = _filled_up(users, movies, sessions, audience, counts, catalogue, rng)
     times_s = _times(users, sessions, rng)
-    ratings = _ratings(users, films, audience, catalogue, rng)
-    order = np.lexsort((films, users))
+    ratings = _ratings(users, movies, audience, catalogue, rng)
+    order = np.lexsort((movies, users))
     return Interactions(
         (users[order] + first_user_row).astype(np.int32),
-        films[order].astype(np.int32),
+        movies[order].astype(np.int32),
         ratings[order],
         times_s[order] * 1000,
     )
@@ -55,19 +55,19 @@ def watch(
 def _draw(
     audience: Audience, counts: NDArray[np.int64], catalogue: Catalogue, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Draws films step by step for all users at once; returns user, film and session of each draw, in order."""
+    """Draws movies step by step for all users at once; returns user, movie and session of each draw, in order."""
     draws = DRAWS_PER_FILM * counts + SESSION_FILMS
     # Busy users first, so that those still drawing at any step are a prefix.
     by_draws = np.argsort(-draws, kind="stable")
     chances = _shelf_chances(audience, catalogue)[by_draws]  # [B, shelves], cumulative
     starts = np.append(0, np.cumsum(draws))
     begin = starts[by_draws]
-    films = np.empty(starts[-1], np.int32)
+    movies = np.empty(starts[-1], np.int32)
     sessions = np.empty(starts[-1], np.int32)
     weights = np.append(0, np.cumsum(catalogue.popularity[catalogue.shelf_order]))
     shelf_begin, shelf_end = weights[catalogue.shelf_starts[:-1]], weights[catalogue.shelf_starts[1:]]
     shelf = np.zeros(len(counts), np.int64)
-    film = np.zeros(len(counts), np.int32)
+    movie = np.zeros(len(counts), np.int32)
     session = np.zeros(len(counts), np.int32)
     active_at = np.searchsorted(-draws[by_draws], -np.arange(draws.max()), side="left")
     for step, active in enumerate(active_at.tolist()):
@@ -81,10 +81,10 @@ def _draw(
         place = np.searchsorted(weights, spot, side="right") - 1
         place = np.minimum(place, catalogue.shelf_starts[here + 1] - 1)
         follows = ~opens & (chance[3] < FOLLOW_SHARE)
-        film[:active] = np.where(follows, catalogue.followers[film[:active]], catalogue.shelf_order[place])
-        films[begin[:active] + step] = film[:active]
+        movie[:active] = np.where(follows, catalogue.followers[movie[:active]], catalogue.shelf_order[place])
+        movies[begin[:active] + step] = movie[:active]
         sessions[begin[:active] + step] = session[:active]
-    return np.repeat(np.arange(len(counts)), draws), films, sessions
+    return np.repeat(np.arange(len(counts)), draws), movies, sessions
 
 
 def _shelf_chances(audience: Audience, catalogue: Catalogue) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ def _shelf_chances(audience: Audience, catalogue: Catalogue) -> NDArray[np.float
     chances = drawn * np.exp(wish.reshape(len(wish), -1, order="C").astype(np.float64))
     cumulative = np.cumsum(chances, axis=-1)
     cumulative /= cumulative[:, -1:]
-    # Rounding must not let a draw fall behind the last shelf that holds films.
+    # Rounding must not let a draw fall behind the last shelf that holds movies.
     cumulative[:, np.flatnonzero(sizes)[-1] :] = 1.0
     assert cumulative.shape[-1] == audience.tastes.shape[-1] * NUM_ERAS
     return cumulative
@@ -104,35 +104,35 @@ def _shelf_chances(audience: Audience, catalogue: Catalogue) -> NDArray[np.float
 
 def _first_views(
     users: NDArray[np.int64],
-    films: NDArray[np.int32],
+    movies: NDArray[np.int32],
     sessions: NDArray[np.int32],
     counts: NDArray[np.int64],
     num_movies: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Keeps each film's first draw by a user, and as many films of a user as are wanted."""
-    first = np.sort(np.unique(users * num_movies + films, return_index=True)[1])
-    users, films, sessions = users[first], films[first], sessions[first]
+    """Keeps each movie's first draw by a user, and as many movies of a user as are wanted."""
+    first = np.sort(np.unique(users * num_movies + movies, return_index=True)[1])
+    users, movies, sessions = users[first], movies[first], sessions[first]
     begin = np.searchsorted(users, np.arange(len(counts)))
     wanted = np.arange(len(users)) - begin[users] < counts[users]
-    return users[wanted], films[wanted], sessions[wanted]
+    return users[wanted], movies[wanted], sessions[wanted]
 
 
 def _filled_up(
     users: NDArray[np.int64],
-    films: NDArray[np.int32],
+    movies: NDArray[np.int32],
     sessions: NDArray[np.int32],
     audience: Audience,
     counts: NDArray[np.int64],
     catalogue: Catalogue,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Gives users who exhausted their shelves further films by popularity and taste, in a last session."""
+    """Gives users who exhausted their shelves further movies by popularity and taste, in a last session."""
     bounds = np.searchsorted(users, np.arange(len(counts) + 1))
     short = np.flatnonzero(np.diff(bounds) < counts)
-    parts = [(users, films, sessions)]
+    parts = [(users, movies, sessions)]
     popular = np.log(catalogue.popularity)
     for user in short.tolist():
-        seen = films[bounds[user] : bounds[user + 1]]
+        seen = movies[bounds[user] : bounds[user + 1]]
         needed = int(counts[user]) - len(seen)
         wish = popular + CHOICE_SHARPNESS * (catalogue.genre_weights @ audience.tastes[user])
         # The largest Gumbel-perturbed logits are a weighted draw without replacement.
@@ -141,9 +141,9 @@ def _filled_up(
         more = np.argpartition(-keys, needed - 1)[:needed].astype(np.int32)
         last = int(sessions[bounds[user + 1] - 1]) + 1
         parts.append((np.full(needed, user), more[np.argsort(-keys[more])], np.full(needed, last, np.int32)))
-    users, films, sessions = (np.concatenate(column) for column in zip(*parts, strict=True))
+    users, movies, sessions = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(users, kind="stable")
-    return users[order], films[order], sessions[order]
+    return users[order], movies[order], sessions[order]
 
 
 def _times(users: NDArray[np.int64], sessions: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -162,7 +162,7 @@ def _times(users: NDArray[np.int64], sessions: NDArray[np.int32], rng: np.random
 
 def _ratings(
     users: NDArray[np.int64],
-    films: NDArray[np.int32],
+    movies: NDArray[np.int32],
     audience: Audience,
     catalogue: Catalogue,
     rng: np.random.Generator,
@@ -170,9 +170,9 @@ def _ratings(
     stars = (
         MEAN_RATING
         + audience.lenience[users]
-        + catalogue.quality[films]
-        + np.einsum("ng,ng->n", audience.tastes[users], catalogue.genre_weights[films])
-        + np.einsum("nk,nk->n", audience.hidden[users], catalogue.hidden[films])
+        + catalogue.quality[movies]
+        + np.einsum("ng,ng->n", audience.tastes[users], catalogue.genre_weights[movies])
+        + np.einsum("nk,nk->n", audience.hidden[users], catalogue.hidden[movies])
         + NOISE_SD * rng.standard_normal(len(users), np.float32)
     )
     return np.asarray(np.clip(np.round(stars / STEP) * STEP, LOW, HIGH), np.float32)

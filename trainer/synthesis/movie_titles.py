@@ -1,4 +1,4 @@
-"""Makes up film titles that fit a genre. Knows words; knows no user and no rating."""
+"""Makes up movie titles that fit a genre. Knows words; knows no user and no rating."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ ADJECTIVES, PLACES, NAMES = (tuple(words.split()) for words in (_ADJECTIVES, _PL
 
 
 def make_titles(genres: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Makes one title a film from its first genre; titles recur only where a genre has run out of them."""
+    """Makes one title a movie from its first genre; titles recur only where a genre has run out of them."""
     places = np.asarray(genres)
     titles = np.empty(len(places), object)
     for genre in NOUNS:
@@ -65,7 +65,7 @@ def make_titles(genres: Sequence[str], rng: np.random.Generator) -> list[str]:
 def _titles_of(genre: str, count: int, rng: np.random.Generator) -> list[str]:
     nouns = NOUNS[genre].split()
     widths = [_width(pattern, len(nouns)) for pattern in PATTERNS]
-    # Short patterns first: the long ones are only needed where there are many films.
+    # Short patterns first: the long ones are only needed where there are many movies.
     used = next((n for n in range(3, len(widths)) if sum(widths[:n]) >= 2 * count), len(widths))
     total = sum(widths[:used])
     drawn = rng.choice(total, count, replace=count > total)
