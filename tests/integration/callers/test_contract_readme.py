@@ -11,6 +11,7 @@ from marquee.v1 import feature_service_pb2, model_service_pb2
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
+FRONT_PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 class Serving(Protocol):
@@ -19,9 +20,9 @@ class Serving(Protocol):
     address: str
 
 
-def block(language: str) -> str:
+def block(language: str, page: str = README) -> str:
     """Returns the one example of a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     return str(found)
 
 
@@ -41,10 +42,13 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_python_example_prints_a_rating_and_recommendations(project: Path, three_movies: Serving) -> None:
+@pytest.mark.parametrize("page", [README, FRONT_PAGE], ids=["protos/README.md", "README.md"])
+async def test_the_python_example_prints_a_rating_and_recommendations(
+    page: str, project: Path, three_movies: Serving
+) -> None:
     """What a reader pastes works."""
     script = project / "ask.py"
-    script.write_text(block("python").replace("localhost:50052", three_movies.address), encoding="utf-8")
+    script.write_text(block("python", page).replace("localhost:50052", three_movies.address), encoding="utf-8")
 
     code, output = await run(sys.executable, script, project)
 
