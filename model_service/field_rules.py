@@ -48,7 +48,7 @@ class FieldRules:
 
     def movie_id(self, path: str, movie_id: str) -> int | None:
         """Returns the catalogue number of a well-formed id, None if the catalogue lacks it or it is not well-formed."""
-        if not self._is_id(path, movie_id):
+        if not self._text(path, movie_id, MAX_ID_BYTES):
             return None
         number = self.catalogue.number_of.get(movie_id)
         self.is_behind |= number is None
@@ -84,7 +84,7 @@ class FieldRules:
         overrides = self._profile(f"{path}.profile_overrides", user.profile_overrides)
         session = self._watched(f"{path}.session_events", user.session_events, MAX_SESSION_EVENTS)
         if kind == "user_id":
-            self._is_id(f"{path}.user_id", user.user_id)
+            self._user_id(f"{path}.user_id", user.user_id)
             return UserQuery(user.user_id, profile_fields(overrides), None, session, user.min_user_version)
         if kind is None:
             self.refuse(path, "set user_id or inline_user")
@@ -99,7 +99,7 @@ class FieldRules:
 
     def stored_user(self, path: str, user_id: str, min_user_version: str) -> UserQuery:
         """Reads a user who is named by his id alone."""
-        self._is_id(path, user_id)
+        self._user_id(path, user_id)
         return UserQuery(user_id, min_user_version=min_user_version)
 
     def movie_filter(self, given: model_service_pb2.MovieFilter) -> MovieFilter:
@@ -184,13 +184,11 @@ class FieldRules:
             self.refuse(path, "is finer than a millisecond")
         return time.seconds * 1000 + time.nanos // 1_000_000
 
-    def _is_id(self, path: str, text: str) -> bool:
-        return self._text(path, text, MAX_ID_BYTES)
+    def _user_id(self, path: str, user_id: str) -> None:
+        # Of user ids alone, as feature_service has it: they are part of keys there.
+        is_sound = self._text(path, user_id, MAX_ID_BYTES)
+        if is_sound and not user_id.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in user_id):
+            self.refuse(path, "has a control character")
 
     def _text(self, path: str, text: str, most: int) -> bool:
-        if not self.count(path, "bytes", len(text.encode()), 1, most):
-            return False
-        if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
-            self.refuse(path, "has a control character")
-            return False
-        return True
+        return self.count(path, "bytes", len(text.encode()), 1, most)

@@ -43,6 +43,19 @@ async def test_a_rating_is_the_dot_product_on_the_scale(model):
     assert not reply.cold
 
 
+async def test_whatever_movie_id_the_catalogue_has_can_be_asked_for(features, start, train):
+    """Ids are the caller's own strings, control characters included; those of users alone are kept from them."""
+    features.put_movie("a\tb", title="Tab", genres=["Comedy"])
+    train("v1")
+
+    async with start() as model:
+        rated = await rate(model, inline(entry("a\tb", 5.0)), "a\tb")
+        listed = await top(model, stored("ann"), filter=pb.MovieFilter(allow=pb.MovieList(movie_ids=["a\tb"])))
+
+    assert rated.cold
+    assert ids(listed) == ["a\tb"]
+
+
 async def test_a_rating_is_clipped_and_rounded_and_its_score_is_not(model):
     """Four movies loved give 3 + 1·2·(1 + ...) stars: 5 is the most that the scale has."""
     reply = await rate(model, inline(entry("heat", 5.0), entry("alien", 5.0), entry("up", 5.0)), "heat")

@@ -1,5 +1,7 @@
 """Top-k and pair scores against answers known by hand and against a brute force; both implementations, every device."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,20 @@ def test_equal_scores_stand_by_catalogue_number(scoring):
     ranked = scorer.rank(users, movies, [1, 500, 7], permit_all(3, 501))
 
     assert [row.numbers.tolist() for row in ranked] == [list(range(k)) for k in (1, 500, 7)]
+
+
+def test_rounding_decides_nothing(scoring):
+    """In float32 these vectors score 0 or 1, as the order of summing has it; they all score 1, and so tie."""
+    scorer, device = scoring
+    vectors = list(permutations([1e8, 1.0, -1e8]))
+
+    for turn in range(len(vectors)):
+        movies = matrix_of(vectors[turn:] + vectors[:turn], [0.0] * len(vectors), device)
+        for k in range(1, len(vectors) + 1):
+            [ranked] = scorer.rank(users_of([[1.0, 1.0, 1.0]], device), movies, [k], permit_all(1, len(vectors)))
+
+            assert ranked.numbers.tolist() == list(range(k))
+            assert ranked.scores.tolist() == [1.0] * k
 
 
 def test_fewer_are_answered_only_if_fewer_pass(scoring):

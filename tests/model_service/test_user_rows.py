@@ -1,6 +1,7 @@
 """How stored users and what a request adds become what a user tower sees."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,21 @@ def test_session_events_without_times_are_newer_than_all_that_is_stored(checkpoi
         NOW_MS - 1,
         10,
     ]
+
+
+def test_what_was_watched_in_the_session_counts_as_seen(checkpoint_of):
+    """Beside all that the store says, also of a user whom the store does not have, and of an anonymous one."""
+    session = Watched(np.array([7, 5]), np.full(2, np.nan, np.float32), None)
+    stored = replace(
+        stored_users([(1, 10)], limit=200),
+        seen_offsets=np.array([0, 2], np.int64),
+        seen_numbers=np.array([1, 9], np.int32),
+    )
+    queries = [UserQuery("ann", session=session), UserQuery("carl", session=session), UserQuery(None, session=session)]
+
+    users = assemble(queries, stored, [0, -1, -1], checkpoint_of(), NOW_MS)
+
+    assert [sorted(seen.tolist()) for seen in users.seen] == [[1, 5, 7, 9], [5, 7], [5, 7]]
 
 
 def test_a_history_is_complete_only_if_nothing_was_ever_trimmed(checkpoint_of):

@@ -110,6 +110,18 @@ def test_no_list_holds_a_movie_of_the_training_rows(fitted: Fitted) -> None:
         assert sorted({*listed} - {-1}) == sorted(set(range(40)) - seen)
 
 
+def test_no_list_holds_a_movie_that_the_catalogue_removed(fitted: Fitted) -> None:
+    """A service would mask it, however good it is; the others move up."""
+    data, train, test, model = fitted
+    best = evaluate(model, data, train, test, protocol="").lists[0, 0]
+    available = np.arange(len(data.movies)) != best
+
+    without = evaluate(model, replace(data, movies=replace(data.movies, available=available)), train, test, protocol="")
+
+    assert best not in without.lists
+    assert (without.lists >= 0).all()
+
+
 def test_predictions_and_lists_are_written_as_asked(fitted: Fitted, tmp_path: Path) -> None:
     """CSV and Parquet hold the same rows, under external ids."""
     data, train, test, model = fitted
