@@ -1,6 +1,7 @@
 """How `marquee` is trained: every constant, its range and where it comes from. Knows no data.
 
-"Recipe" below is the search on validation rows of MovieLens 100K, latest-small and 1M that docs/experiments.md records.
+"Recipe" below is the search on validation rows of MovieLens 100K, latest-small and 1M that came before this code;
+docs/experiments.md sums it up.
 """
 
 from dataclasses import dataclass, field
