@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from model_service.generations import Generations
 from model_service.pipeline import Pipeline
 from model_service.queries import RatingTask, TopKTask, UserQuery
 from model_service.waiting_room import BatchingKnobs, Priority
+from service_runtime.errors import Unavailable
 from two_tower import checkpoint
 
 KNOBS = BatchingKnobs(max_batch_rows=2000, max_waiting_rows=5000, gap_s=0.001, max_in_flight=2, bulk_patience_s=1.0)
@@ -112,6 +114,18 @@ async def test_a_batch_of_nobody_runs_no_tower(bench, features):
     await asyncio.sleep(0.05)
 
     assert bench.model.batches == []
+
+
+async def test_numbers_of_a_catalogue_that_was_replaced_meanwhile_name_no_movie(bench):
+    """A request that was admitted before is refused, and may come again; one that was admitted since is answered."""
+    anonymous = TopKTask("catalogue-1", [UserQuery(None)], 3, MovieFilter(), True)
+    before, since = bench.ask(replace(anonymous, catalogue_id="catalogue-0")), bench.ask(anonymous)
+
+    failure, answer = await asyncio.gather(before, since, return_exceptions=True)
+
+    assert isinstance(failure, Unavailable)
+    assert failure.reason == "CATALOGUE_REPLACED"
+    assert len(bench_names(answer)[0]) == 3
 
 
 async def test_many_users_with_seen_movies_are_read_in_parts(bench, features):
