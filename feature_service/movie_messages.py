@@ -7,7 +7,7 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import movie_pb2
 
 from feature_service.catalogue import Mirror
-from feature_service.request_checks import MAX_MOVIES, Violations
+from feature_service.request_checks import MAX_CLEAR_FIELDS, MAX_MOVIES, Violations
 from feature_service.value_format import StoredMovie
 
 MAX_MOVIE_BYTES = 7500
@@ -37,10 +37,14 @@ def to_message(number: int, movie: StoredMovie) -> movie_pb2.Movie:
 def check_upserts(request: pb2.BatchUpsertMoviesRequest) -> None:
     """Checks what can be told without the catalogue. Raises `InvalidRequest`."""
     wrong = Violations()
-    wrong.movie_ids("movies", [upsert.movie.movie_id for upsert in request.movies], MAX_MOVIES, distinct=True)
+    movie_ids = [upsert.movie.movie_id for upsert in request.movies]
+    wrong.movie_ids("movies", movie_ids, MAX_MOVIES, distinct=True, within="movie.movie_id")
     for position, upsert in enumerate(request.movies[:MAX_MOVIES]):
         _check_movie(wrong, f"movies[{position}].movie", upsert.movie)
-        for at, name in enumerate(upsert.clear_fields):
+        cleared = upsert.clear_fields
+        if not wrong.at_most(f"movies[{position}].clear_fields", len(cleared), MAX_CLEAR_FIELDS):
+            continue
+        for at, name in enumerate(cleared):
             path = f"movies[{position}].clear_fields[{at}]"
             if name.startswith(_BAG):
                 conflict = name.removeprefix(_BAG) in upsert.movie.bags
@@ -93,14 +97,14 @@ def _check_movie(wrong: Violations, path: str, movie: movie_pb2.Movie) -> None:
         wrong.text(f"{path}.title", movie.title, 0, _MAX_TITLE_BYTES)
     if movie.HasField("year") and not _YEARS[0] <= movie.year <= _YEARS[1]:
         wrong.add(f"{path}.year", f"must be {_YEARS[0]} to {_YEARS[1]}")
-    if len(movie.genres) > _MAX_GENRES:
-        wrong.add(f"{path}.genres", f"must have at most {_MAX_GENRES} entries, not {len(movie.genres)}")
-    _check_names(wrong, f"{path}.genres", movie.genres)
-    if len(movie.bags) > _MAX_BAGS:
-        wrong.add(f"{path}.bags", f"must have at most {_MAX_BAGS} bags, not {len(movie.bags)}")
+    if wrong.at_most(f"{path}.genres", len(movie.genres), _MAX_GENRES):
+        _check_names(wrong, f"{path}.genres", movie.genres)
+    if not wrong.at_most(f"{path}.bags", len(movie.bags), _MAX_BAGS):
+        return
     num_values = sum(len(bag.values) for bag in movie.bags.values())
     if num_values > _MAX_BAG_VALUES:
         wrong.add(f"{path}.bags", f"must have at most {_MAX_BAG_VALUES} values over all bags, not {num_values}")
+        return
     for name, bag in movie.bags.items():
         wrong.text(f"{path}.bags[{name[:_MAX_NAME_BYTES]!r}]", name, 1, _MAX_NAME_BYTES)
         _check_names(wrong, f"{path}.bags[{name[:_MAX_NAME_BYTES]!r}].values", bag.values)

@@ -33,6 +33,7 @@ MAX_RATING = 1000.0
 # 9999-12-31T23:59:59.999Z, the last time that a Timestamp can say.
 MAX_TIME_MS = 253_402_300_799_999
 MAX_AGE = 150
+MAX_CLEAR_FIELDS = 32
 _TEXT_BYTES = {"gender": 32, "occupation": 64, "zip": 32}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -77,25 +78,40 @@ class Violations:
         seen: set[str] = set()
         for position, value in enumerate(values):
             if value in seen:
-                self.add(f"{path}[{position}]", "is there already")
+                self.add(f"{path}[{position}]", "is there already; each may be given once")
             seen.add(value)
 
-    def movie_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
-        """Notes what is wrong with a list of movie ids."""
-        self._ids(path, values, highest, distinct, self.external_id)
+    def at_most(self, path: str, number: int, highest: int) -> bool:
+        """Notes a list that is too long; tells whether its entries are worth looking at.
 
-    def user_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool) -> None:
-        """Notes what is wrong with a list of user ids."""
-        self._ids(path, values, highest, distinct, self.user_id)
+        A message of 4 MiB has room for millions of entries, and nobody else is answered while they are looked at.
+        """
+        if number > highest:
+            self.add(path, f"must have at most {highest} entries, not {number}")
+        return number <= highest
+
+    def movie_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool, within: str = "") -> None:
+        """Notes what is wrong with a list of movie ids; `within` is the id's path in an entry that holds more."""
+        self._ids(path, values, highest, distinct, within, self.external_id)
+
+    def user_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool, within: str = "") -> None:
+        """Notes what is wrong with a list of user ids; `within` is the id's path in an entry that holds more."""
+        self._ids(path, values, highest, distinct, within, self.user_id)
 
     def _ids(
-        self, path: str, values: Sequence[str], highest: int, distinct: bool, check: Callable[[str, str], None]
+        self,
+        path: str,
+        values: Sequence[str],
+        highest: int,
+        distinct: bool,
+        within: str,
+        check: Callable[[str, str], None],
     ) -> None:
         self.count(path, len(values), highest)
         if len(values) > highest:
             return
         for position, value in enumerate(values):
-            check(f"{path}[{position}]", value)
+            check(f"{path}[{position}]" + (f".{within}" if within else ""), value)
         if distinct:
             self.distinct(path, values)
 
@@ -127,7 +143,7 @@ def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
     wrong = Violations()
     columns = request.view == pb2.USER_VIEW_COLUMNS
     if request.view not in pb2.UserView.values():
-        wrong.add("view", "is none that this service knows")
+        wrong.add("view", f"must be one of {', '.join(pb2.UserView.keys())}, not {request.view}")
     wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
     limit = request.history_limit if request.HasField("history_limit") else window
     if limit > MAX_HISTORY_LIMIT:
@@ -154,12 +170,14 @@ def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
 def profile_changes(request: pb2.BatchUpsertUsersRequest) -> dict[str, ProfileChange]:
     """Checks BatchUpsertUsers."""
     wrong = Violations()
-    wrong.user_ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True)
+    wrong.user_ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True, within="user_id")
     changes = {}
     for position, row in enumerate(request.users[:MAX_USERS]):
         path = f"users[{position}]"
         given = _profile(wrong, f"{path}.profile", row.profile)
         present = given._asdict()
+        if not wrong.at_most(f"{path}.clear_fields", len(row.clear_fields), MAX_CLEAR_FIELDS):
+            continue
         for at, name in enumerate(row.clear_fields):
             if name not in Profile._fields:
                 wrong.add(f"{path}.clear_fields[{at}]", f"must be one of {', '.join(Profile._fields)}")
@@ -202,9 +220,7 @@ def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
     """Checks ImportHistories."""
     wrong = Violations()
     wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
-    if len(request.movie_ids) > MAX_IMPORT_MOVIES:
-        wrong.add("movie_ids", f"must have at most {MAX_IMPORT_MOVIES} entries, not {len(request.movie_ids)}")
-    elif request.movie_ids:
+    if wrong.at_most("movie_ids", len(request.movie_ids), MAX_IMPORT_MOVIES) and request.movie_ids:
         wrong.movie_ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
     lengths = _array(wrong, "lengths", request.lengths, "<u4").astype(np.int64)
     movie_indices = _array(wrong, "movie_indices", request.movie_indices, "<u4").astype(np.int64)

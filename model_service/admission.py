@@ -53,10 +53,12 @@ class Admission:
             rules.refuse(
                 "min_user_versions", f"{len(request.min_user_versions)} entries; none or {num_users} are right"
             )
-        self._distinct("user_ids", request.user_ids)
-        self._distinct("movie_ids", request.movie_ids)
-        positions = self._indices("user_indices", request.user_indices, num_users, "user_ids")
-        places = self._indices("movie_indices", request.movie_indices, num_movies, "movie_ids")
+        # What is beyond a limit is not looked at: 4 MiB have room for millions of entries, and nobody else is answered
+        # meanwhile.
+        self._distinct("user_ids", request.user_ids[:MAX_USERS])
+        self._distinct("movie_ids", request.movie_ids[:MAX_PAIRS])
+        positions = self._indices("user_indices", request.user_indices[:MAX_PAIRS], num_users, "user_ids")
+        places = self._indices("movie_indices", request.movie_indices[:MAX_PAIRS], num_movies, "movie_ids")
         versions = list(request.min_user_versions) or [""] * num_users
         users = [
             rules.stored_user(f"user_ids[{place}]", user_id, version)
@@ -85,9 +87,10 @@ class Admission:
         with_movies = request.view == movie_pb2.MOVIE_VIEW_MOVIE
         most = MAX_BATCH_RANKED_WITH_MOVIES if with_movies else MAX_BATCH_RANKED
         rules.count("k", "movies for all users together", len(request.users) * request.k, 0, most)
-        entries = sum(len(user.inline_user.history) + len(user.session_events) for user in request.users)
-        rules.count("users", "inline history entries and session_events", entries, 0, MAX_BATCH_HISTORY)
-        users = [rules.user(f"users[{place}]", user) for place, user in enumerate(request.users[:MAX_USERS])]
+        entries = sum(len(user.inline_user.history) + len(user.session_events) for user in request.users[:MAX_USERS])
+        users = []
+        if rules.count("users", "inline history entries and session_events", entries, 0, MAX_BATCH_HISTORY):
+            users = [rules.user(f"users[{place}]", user) for place, user in enumerate(request.users[:MAX_USERS])]
         movie_filter = rules.movie_filter(request.filter)
         exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
         return TopKTask(self._catalogue_id(), users, request.k, movie_filter, exclude_seen)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
-from marquee.v1 import model_service_pb2, user_pb2
+from marquee.v1 import model_service_pb2, movie_pb2, user_pb2
 
 from model_service.catalogue import Catalogue
 from model_service.filters import MovieFilter
@@ -75,8 +75,8 @@ class FieldRules:
 
     def view(self, view: int) -> None:
         """Checks that the view exists."""
-        if view not in (0, 1, 2):
-            self.refuse("view", f"there is no view {view}")
+        if view not in movie_pb2.MovieView.values():
+            self.refuse("view", f"there is no view {view}; there are {', '.join(movie_pb2.MovieView.keys())}")
 
     def user(self, path: str, user: model_service_pb2.UserSelector) -> UserQuery:
         """Reads whom to answer for."""

@@ -116,18 +116,19 @@ OUTSIDE = [
     (pb2.BatchUpsertUsersRequest(), "users"),
     (pb2.BatchUpsertUsersRequest(users=[pb2.UserUpsert(user_id=name) for name in many(1001)]), "users"),
     (pb2.BatchUpsertUsersRequest(users=[pb2.UserUpsert(user_id="u")] * 2), "users[1]"),
-    (make.upsert_user(""), "users[0]"),
+    (make.upsert_user(""), "users[0].user_id"),
     (make.upsert_user(gender=""), "users[0].profile.gender"),
     (make.upsert_user(gender="x" * 33), "users[0].profile.gender"),
     (make.upsert_user(age=151), "users[0].profile.age"),
     (make.upsert_user(occupation="x" * 65), "users[0].profile.occupation"),
     (make.upsert_user(zip="x" * 33), "users[0].profile.zip"),
     (make.upsert_user(clear_fields=("name",)), "users[0].clear_fields[0]"),
+    (make.upsert_user(clear_fields=("age",) * 33), "users[0].clear_fields"),
     (make.upsert_user(clear_fields=("age",), age=0), "users[0].clear_fields[0]"),
     (pb2.BatchUpsertMoviesRequest(), "movies"),
     (make.movies(501), "movies"),
     (make.upsert_movies(*[movie_pb2.Movie(movie_id="m")] * 2), "movies[1]"),
-    (movie(movie_id=""), "movies[0]"),
+    (movie(movie_id=""), "movies[0].movie.movie_id"),
     (movie(title="x" * 513), "movies[0].movie.title"),
     (movie(year=1799), "movies[0].movie.year"),
     (movie(year=2201), "movies[0].movie.year"),
@@ -142,6 +143,7 @@ OUTSIDE = [
     (movie(bags={"b": movie_pb2.MovieBag(values=["x" * 65])}), "movies[0].movie.bags['b'].values[0]"),
     (movie(bags={"b": movie_pb2.MovieBag(values=["x", "x"])}), "movies[0].movie.bags['b'].values[1]"),
     (make.upsert_movies(movie_pb2.Movie(movie_id="m"), clear_fields=("removed",)), "movies[0].clear_fields[0]"),
+    (make.upsert_movies(movie_pb2.Movie(movie_id="m"), clear_fields=("year",) * 33), "movies[0].clear_fields"),
     (make.upsert_movies(movie_pb2.Movie(movie_id="m", year=2000), clear_fields=("year",)), "movies[0].clear_fields[0]"),
     (
         make.upsert_movies(movie_pb2.Movie(movie_id="m", bags={"b": movie_pb2.MovieBag()}), clear_fields=("bags.b",)),
@@ -218,6 +220,32 @@ async def test_just_outside_is_refused_by_name(stub):
     assert await stub.GetStoreInfo(pb2.GetStoreInfoRequest()) == before
     user = (await stub.BatchGetUsers(make.users("u"))).users[0]
     assert user.user_version.endswith(".0")
+
+
+# A message of 4 MiB full of them, each of which is wrong.
+MANY_EMPTY = [""] * 2_000_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        movie(genres=MANY_EMPTY),
+        movie(bags={"b": movie_pb2.MovieBag(values=MANY_EMPTY)}),
+        make.upsert_movies(movie_pb2.Movie(movie_id="m"), clear_fields=tuple(MANY_EMPTY)),
+        make.upsert_user(clear_fields=tuple(MANY_EMPTY)),
+        pb2.BatchGetUsersRequest(user_ids=MANY_EMPTY),
+        pb2.BatchGetMoviesRequest(movie_ids=MANY_EMPTY),
+        history(0, movie_ids=MANY_EMPTY),
+    ],
+    ids=["genres", "bag values", "movie clear_fields", "user clear_fields", "users", "movies", "imported movies"],
+)
+async def test_a_list_far_too_long_is_refused_unread(stub, request_):
+    """Millions of mistakes in one message are one violation: reading them all would keep everybody else waiting."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await send(stub, request_)
+
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(read_error(raised.value).violations) <= 2
 
 
 async def test_all_violations_are_named_at_once(stub):

@@ -192,6 +192,30 @@ async def test_everything_outside_a_limit_is_refused_by_name(model):
         assert [violation.field for violation in error.violations] == [field], what
 
 
+FAR_TOO_LONG = {
+    "pairs": pb.BatchPredictRatingsRequest(
+        user_ids=["a"],
+        movie_ids=["heat"],
+        user_indices=[0] * 4097 + [9] * 10**6,
+        movie_indices=[0] * 4097 + [9] * 10**6,
+    ),
+    "users twice": pb.BatchPredictRatingsRequest(
+        user_ids=[str(n) for n in range(100_000)] * 2, movie_ids=["heat"], user_indices=[0], movie_indices=[0]
+    ),
+    "entries of inline users": pb.BatchTopKRequest(users=[inline(1000, "")] * 1000, k=1),
+    "genres": wants(genres_any=[""] * 2_000_000),
+}
+
+
+async def test_what_is_far_too_long_is_refused_unread(model):
+    """Millions of mistakes in one message are a few violations: reading them all would keep everybody else waiting."""
+    for what, request in FAR_TOO_LONG.items():
+        error = await refusal(model, request)
+
+        assert error.code is grpc.StatusCode.INVALID_ARGUMENT, what
+        assert int(error.metadata["num_violations"]) <= 10_000, what
+
+
 async def test_everything_on_a_limit_is_answered(model):
     """The limits themselves are allowed."""
     for what, request in ALLOWED.items():

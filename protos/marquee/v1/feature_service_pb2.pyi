@@ -284,7 +284,7 @@ class UserUpsert(_message.Message):
     def profile(self) -> _user_pb2.UserProfile: ...
     @_builtins.property
     def clear_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fields of the profile to remove: gender, age, occupation, zip."""
+        """Fields of the profile to remove: gender, age, occupation, zip; at most 32 entries."""
 
     def __init__(
         self,
@@ -357,7 +357,7 @@ class MovieUpsert(_message.Message):
     def movie(self) -> _movie_pb2.Movie: ...
     @_builtins.property
     def clear_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fields to remove: title, year, genres, or bags.NAME."""
+        """Fields to remove: title, year, genres, or bags.NAME; at most 32 entries."""
 
     def __init__(
         self,
