@@ -45,7 +45,10 @@ def page_of(request: pb2.ListMoviesRequest, mirror: Mirror) -> Page:
     if request.page_token:
         token = _read_token(request.page_token)
         if token is None:
-            wrong.add("page_token", "is none that this service gave")
+            wrong.add(
+                "page_token",
+                "must be a next_page_token that this service gave, or empty",
+            )
         else:
             pointer, token_since, first = token
             version = pointer.version
@@ -71,9 +74,10 @@ def _token(catalogue_id: str, version: int, since: int, next_number: int) -> str
 def _read_token(text: str) -> tuple[CataloguePointer, int, int] | None:
     try:
         catalogue_id, version, since, next_number = json.loads(base64.urlsafe_b64decode(text))
-    except (binascii.Error, ValueError, TypeError):
+    # A text of many brackets ends in RecursionError.
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         return None
     numbers = (version, since, next_number)
-    if not isinstance(catalogue_id, str) or not all(type(number) is int and number >= 0 for number in numbers):
+    if not isinstance(catalogue_id, str) or not all(type(number) is int and 0 <= number < 2**64 for number in numbers):
         return None
     return CataloguePointer(catalogue_id, version, 0), since, next_number

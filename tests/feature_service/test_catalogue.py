@@ -1,6 +1,7 @@
 """Movies get numbers for good, and every replica follows."""
 
 import asyncio
+import base64
 import random
 
 import grpc.aio
@@ -139,6 +140,27 @@ async def test_a_token_belongs_to_its_question(feature_stub):
         await feature_stub.ListMovies(pb2.ListMoviesRequest(page_token=token, since_catalogue_version=1))
 
     assert read_error(raised.value).violations[0].field == "since_catalogue_version"
+
+
+async def test_a_made_up_token_is_refused(feature_stub):
+    """Numbers that no answer could carry, and nesting that no reader could follow, are no token of ours."""
+    await feature_stub.BatchUpsertMovies(make.movies(4))
+    catalogue_id = (await feature_stub.GetStoreInfo(pb2.GetStoreInfoRequest())).catalogue_id
+    texts = [
+        "[" * 100_000,
+        f'["{catalogue_id}", {2**64}, 0, 0]',
+        f'["{catalogue_id}", 1, 0, {10**400}]',
+        f'["{catalogue_id}", 1.5, 0, 0]',
+        "null",
+    ]
+    for text in texts:
+        token = base64.urlsafe_b64encode(text.encode()).decode()
+
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await feature_stub.ListMovies(pb2.ListMoviesRequest(page_token=token))
+
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT, text[:40]
+        assert read_error(raised.value).violations[0].field == "page_token"
 
 
 async def test_a_replaced_catalogue_is_noticed(feature_stub, raw_redis):
