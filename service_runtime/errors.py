@@ -76,7 +76,8 @@ class InvalidRequest(ServiceError):
     def __init__(self, violations: Sequence[Violation], *, reason: str | None = None) -> None:
         if not violations:
             raise ValueError("an invalid request has at least one violation")
-        first = f"{violations[0].field}: {violations[0].description}"
+        # The request as a whole has no path.
+        first = ": ".join(text for text in (violations[0].field, violations[0].description) if text)
         rest = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
         super().__init__(first + rest, reason=reason, metadata={"num_violations": str(len(violations))})
         self.violations = list(violations)

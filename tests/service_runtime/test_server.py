@@ -191,6 +191,7 @@ async def test_bytes_that_are_no_request_are_invalid(channel):
     raised, _ = await failure(channel, b"\xff\xff\xff")
 
     assert raised.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.details().startswith("not a ")
 
 
 async def test_health_follows_the_dependencies(health, channel):
