@@ -14,7 +14,8 @@ def test_a_version_survives_its_text():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", f"{EPOCH}.1", f"{EPOCH}.1.-1", f"{EPOCH}.1.2 ", f"{EPOCH[:-1]}.1.2", "Z" * 5000]
+    "text",
+    ["", "x", f"{EPOCH}.1", f"{EPOCH}.1.-1", f"{EPOCH}.1.2 ", f"{EPOCH}.1.\u0663", f"{EPOCH[:-1]}.1.2", "Z" * 5000],
 )
 def test_other_text_is_refused(text):
     """Nothing is guessed from text that no service wrote."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-_TEXT = re.compile(r"([0-9a-f]{16})\.(\d{1,5})\.(\d{1,16})")
+_TEXT = re.compile(r"([0-9a-f]{16})\.([0-9]{1,5})\.([0-9]{1,16})")
 
 
 class UserVersionError(ValueError):
