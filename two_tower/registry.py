@@ -37,6 +37,19 @@ class Registry:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
+    def require_writable(self) -> None:
+        """Makes the folder if it is absent.
+
+        Raises:
+            RegistryError: It cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RegistryError(f"the registry {self.path} cannot be made: {error.strerror}") from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise RegistryError(f"the registry {self.path} cannot be written to")
+
     def versions(self) -> list[str]:
         """Returns all versions, oldest first. A registry that does not exist yet has none.
 

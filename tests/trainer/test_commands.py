@@ -120,6 +120,27 @@ def test_bad_usage_ends_with_status_2_and_says_what_would_be_right(
     assert Registry(tmp_path / "r").versions() == []
 
 
+@pytest.mark.parametrize("registry", ["file", "file/below"])
+def test_a_registry_that_cannot_be_is_refused_before_training(data: Path, tmp_path: Path, registry: str) -> None:
+    """A file where a folder belongs is named, with what is wrong with it."""
+    (tmp_path / "file").touch()
+
+    ran = run("train", "--data", data, "--registry", tmp_path / registry)
+
+    assert ran.status == 2
+    assert f"the registry {tmp_path / registry} cannot be made" in ran.err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """What the machine refuses is said in one line, without a traceback."""
+    (tmp_path / "file").touch()
+
+    ran = run("synthesize", tmp_path / "file" / "data", "--users", 60, "--movies", 80, "--ratings", 1500)
+
+    assert ran.status == 2
+    assert ran.err.splitlines()[-1].startswith(f"error: {tmp_path / 'file' / 'data'}: ")
+
+
 def test_missing_data_ends_with_status_2(tmp_path: Path) -> None:
     """A folder that is not there is named."""
     ran = run("train", "--data", tmp_path / "nowhere", "--registry", tmp_path / "r")

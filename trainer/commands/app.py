@@ -21,6 +21,12 @@ class _Commands(TyperGroup):
         except (TrainerError, TwoTowerError) as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(getattr(error, "exit_status", TrainerError.exit_status)) from error
+        except OSError as error:
+            # With a file's name it is about the machine: a full disk, a folder that is none, a lack of rights.
+            if error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            raise typer.Exit(TrainerError.exit_status) from error
 
 
 def make_app() -> typer.Typer:

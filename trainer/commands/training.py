@@ -70,6 +70,7 @@ def train_command(
     # What can be refused at once is refused before minutes of reading.
     parse_options(fit_function(model).options_class, options or [])
     store = Registry(registry)
+    store.require_writable()
     with progress_bar("reading") as progress:
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
         request = Request(model, holdout, seed, judge_on, options or [], label)
