@@ -118,7 +118,11 @@ def event_hash(event_id: str) -> int:
 
 
 def unpack_header(state: bytes) -> Header:
-    """Returns the fixed part of a user's state."""
+    """Returns the fixed part of a user's state.
+
+    Raises:
+        FormatError: Another build wrote it.
+    """
     header = Header._make(HEADER.unpack_from(state))
     if header.format != FORMAT:
         raise FormatError(f"a user's state has format {header.format}, this build knows {FORMAT}")
@@ -144,7 +148,11 @@ def entries_of(state: bytes, header: Header, limit: int) -> bytes:
 
 
 def unpack_tombstone(value: bytes) -> Tombstone:
-    """Returns a tombstone."""
+    """Returns a tombstone.
+
+    Raises:
+        FormatError: Another build wrote it.
+    """
     tombstone = Tombstone._make(TOMBSTONE.unpack(value))
     if tombstone.format != FORMAT:
         raise FormatError(f"a tombstone has format {tombstone.format}, this build knows {FORMAT}")
@@ -199,7 +207,11 @@ def pack_seen(numbers: NDArray[np.integer]) -> bytes:
 
 
 def unpack_seen(value: bytes) -> NDArray[np.uint32]:
-    """Returns the ascending numbers of a seen set."""
+    """Returns the ascending numbers of a seen set. uint32 [n].
+
+    Raises:
+        FormatError: Another build wrote it.
+    """
     if not value:
         return np.zeros(0, np.uint32)
     body = np.frombuffer(value, np.uint8, offset=1)
@@ -229,7 +241,11 @@ def pack_movie(movie: StoredMovie) -> bytes:
 
 
 def unpack_movie(value: bytes) -> StoredMovie:
-    """Returns a movie from Redis."""
+    """Returns a movie from Redis.
+
+    Raises:
+        FormatError: Another build wrote it.
+    """
     number, version = _MOVIE.unpack_from(value)
     if number != FORMAT:
         raise FormatError(f"a movie has format {number}, this build knows {FORMAT}")

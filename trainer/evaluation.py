@@ -21,6 +21,7 @@ from two_tower.serving import FactoredModel, MovieEmbeddings
 from two_tower.user_columns import Profiles, UserColumns
 
 RANKS = 10
+"""Length of the lists that the metrics look at: NDCG@10 and Recall@10."""
 
 _SCORES_AT_ONCE = 16 << 20
 """Scores held at once: 64 MiB of float32."""
@@ -69,6 +70,9 @@ def evaluate(
         window: Events of a user that the feature store keeps.
         ranks: Length of the lists; metrics are of the first `RANKS`, so at least that.
         progress: Told after each batch of users.
+
+    Raises:
+        ValueError: The lists are too short for the metrics.
     """
     if ranks < RANKS:
         raise ValueError(f"ranks is {ranks}; at least {RANKS} are needed for the metrics")

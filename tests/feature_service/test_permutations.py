@@ -133,6 +133,18 @@ async def test_any_order_and_repetition_ends_in_the_same_bytes(store, events, rn
     assert at_random == in_order
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=events_strategy)
+@example(events=[("", 1, 5.0, 3), ("", 1, None, 9), *(("", number, None, 5 + number) for number in (2, 3, 4))])
+async def test_a_user_who_is_new_is_imported_as_he_would_be_merged(store, events):
+    """What is written without a merge, because nothing is stored yet, has the bytes that merging leaves."""
+    imported = [("", *rest) for _, *rest in events]
+
+    at_once = await store.state_after([imported])
+
+    assert at_once == model(imported, WINDOW)
+
+
 async def test_writers_at_once_end_in_the_same_bytes(link, marks):
     """Forty calls that race for one user leave what one call would have left."""
     rng = random.Random(1)

@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _SEEN_SCORE = -1e4
+"""Of a movie that was watched before the cut: its share of the softmax is 0 in float32, and stays finite."""
+
 _MAX_HISTORY = 1000
 """Events before a cut that training looks at; what is older has faded to the flat part of the long memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogLinearConfig:
-    """How the head is built and trained; the constants are those of `MarqueeOptions`, which documents them."""
+    """How the head is built and trained; `trainer.fits.marquee_options.Options` documents the constants.
+
+    Attributes:
+        num_targets: Next movies that a cut is to predict; the h-th weighs e^-h. Recipe.
+        warm_up_steps: Steps in which the learning rate rises to its full height. Recipe.
+        start_spread: Standard deviation of all tables at the start. Recipe.
+    """
 
     size: int
     epochs: int

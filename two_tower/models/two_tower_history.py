@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
+# All widths are the notebook's.
 ID_WIDTH = 100
 GENDER_WIDTH = 2
 OCCUPATION_WIDTH = 4

@@ -111,6 +111,9 @@ def import_requests(
         ratings: Stars, NaN where not rated. [E]
         event_times_ms: Epoch milliseconds, 0 where unknown. [E]
         not_for_evaluation: Marks the store as holding rows that evaluations hold out.
+
+    Raises:
+        ColumnsError: The offsets do not fit the users.
     """
     if len(offsets) != len(user_ids) + 1:
         raise ColumnsError(f"{len(user_ids)} users need {len(user_ids) + 1} offsets, not {len(offsets)}")
