@@ -28,7 +28,7 @@ class RedisLink:
     """A pool of connections to one Redis.
 
     Reads that are asked for in the same turn of the event loop travel as one MGET, because redis-py's asyncio client
-    costs 45-105 µs a command (m) and Redis far less a key.
+    costs 45-105 µs a command and Redis far less a key.
     """
 
     def __init__(self, url: str, *, timeout_s: float, max_connections: int) -> None:

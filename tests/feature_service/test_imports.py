@@ -107,7 +107,7 @@ async def test_a_user_without_entries_is_not_made(stub):
 
 
 async def test_a_hundred_thousand_ratings_load_in_seconds(stub):
-    """The size of ML-100K arrives whole; 10 s is far above what it takes, 0.4 s (m)."""
+    """The size of ML-100K arrives whole; 10 s is far above what it takes, some 0.4 s."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(20, 193, 943)
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -8,7 +8,7 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import user_pb2
 
 from feature_service.keys import user_keys
-from feature_service.value_format import unpack_header, unpack_tombstone
+from feature_service.value_format import HEADER, unpack_header, unpack_tombstone
 from tests.feature_service import messages as make
 
 NAN = float("nan")
@@ -47,6 +47,24 @@ async def test_absent_fields_keep_what_is_stored(stub):
     assert not profile.HasField("gender")
     assert profile.HasField("age")
     assert (profile.age, profile.occupation, profile.zip) == (0, "Ärztin", "01234")
+
+
+async def test_a_user_who_outlived_his_time_to_live_is_told_from_one_who_never_was(stub, link):
+    """Nothing of him is answered but that he expired; until that moment he is there."""
+    await stub.BatchUpsertUsers(make.upsert_user("u", age=30), timeout=5)
+    key = user_keys("u").state
+    [state] = await link.read([key])
+    header = unpack_header(state)
+
+    statuses = []
+    for expires_at_ms in (1, 2**52):
+        await link.command(
+            "SET", key, HEADER.pack(*header._replace(expires_at_ms=expires_at_ms)) + state[HEADER.size :]
+        )
+        user = await read(stub)
+        statuses.append((user.status, user.profile.HasField("age")))
+
+    assert statuses == [(user_pb2.USER_STATUS_EXPIRED, False), (user_pb2.USER_STATUS_FOUND, True)]
 
 
 async def test_a_profile_and_a_history_do_not_touch_each_other(stub):
