@@ -33,6 +33,9 @@ _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
 _LONGER_THAN_ANY_STOP_S = 3600.0
+# How long nothing has to arrive for a leaving server to stop listening, and how often it waits for that at most.
+_MOMENT_S = 0.05
+_MOMENTS = 20
 # gRPC's default, named because the contract's limits are computed from it.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -112,6 +115,7 @@ class Server:
         self._options = options
         self._server: grpc.aio.Server | None = None
         self._num_running = 0
+        self._num_taken = 0
         self._idle = asyncio.Event()
         self._draining = False
         self.address = ""
@@ -155,11 +159,13 @@ class Server:
         await self._health.leave()
         self._draining = True
         _log.info("draining", running=self._num_running, drain_timeout_s=self._drain_timeout_s)
-        # A grace that never runs out: one that ends while the second stop below is under way makes grpc.aio cancel the
-        # calls of a server that is freed already, which is a segmentation fault (grpcio 1.85).
-        stopping = asyncio.create_task(self._server.stop(self._drain_timeout_s + _LONGER_THAN_ANY_STOP_S))
-        self._note_idle()
+        stopping = None
         try:
+            await self._take_what_has_arrived()
+            # A grace that never runs out: one that ends while the second stop below is under way makes grpc.aio cancel
+            # the calls of a server that is freed already, which is a segmentation fault (grpcio 1.85).
+            stopping = asyncio.create_task(self._server.stop(self._drain_timeout_s + _LONGER_THAN_ANY_STOP_S))
+            self._note_idle()
             # Health watches never end by themselves, so the server's own wait would always last the full timeout.
             await asyncio.wait_for(self._idle.wait(), self._drain_timeout_s)
             # So that the last replies leave before their connections do.
@@ -168,8 +174,21 @@ class Server:
             _log.warning("drain_timeout", running=self._num_running)
         finally:
             await self._server.stop(None)
-            await stopping
+            if stopping is not None:
+                await stopping
         _log.info("stopped")
+
+    async def _take_what_has_arrived(self) -> None:
+        """Waits until no call has come for a moment, so that each gets an answer, if only that we are leaving.
+
+        A server that stops takes no call any more, also not those that wait within gRPC: it ends them as CANCELLED,
+        which no caller repeats.
+        """
+        for _ in range(_MOMENTS):
+            taken = self._num_taken
+            await asyncio.sleep(_MOMENT_S)
+            if self._num_taken == taken:
+                return
 
     def _generic_handler(self, service: Service) -> grpc.GenericRpcHandler:
         descriptor = service.descriptor
@@ -198,6 +217,7 @@ class Server:
         async def behaviour(payload: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             call = _call(path, context)
             self._num_running += 1
+            self._num_taken += 1
             try:
                 if self._draining:
                     raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN", retry_after_s=1.0)

@@ -251,6 +251,22 @@ async def test_leaving_waits_for_running_calls_and_not_for_watches(handlers):
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_a_burst_before_leaving_is_answered_or_sent_elsewhere(handlers):
+    """Nobody whose call had arrived is told CANCELLED, which he would take for his own doing and not repeat."""
+    server = Server([Service(ECHO, handlers)], Health([], []), listen="127.0.0.1:0", drain_timeout_s=5.0)
+    await server.__aenter__()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        burst = [asyncio.ensure_future(say_back(channel, b"", timeout=10)) for _ in range(300)]
+        await handlers.entered.wait()
+
+        await server.__aexit__()
+
+        answers = await asyncio.gather(*burst, return_exceptions=True)
+        codes = {each.code() for each in answers if isinstance(each, grpc.aio.AioRpcError)}
+        assert codes <= {grpc.StatusCode.UNAVAILABLE}
+        assert b"" in answers
+
+
 async def test_a_drain_ends_after_its_timeout(handlers):
     """A call that never ends does not keep the process."""
     handlers.gate = asyncio.Event()
