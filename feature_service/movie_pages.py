@@ -45,10 +45,7 @@ def page_of(request: pb2.ListMoviesRequest, mirror: Mirror) -> Page:
     if request.page_token:
         token = _read_token(request.page_token)
         if token is None:
-            wrong.add(
-                "page_token",
-                "must be a next_page_token that this service gave, or empty",
-            )
+            wrong.add("page_token", "must be a next_page_token that this service gave, or empty")
         else:
             pointer, token_since, first = token
             version = pointer.version
