@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.toy_dataset import toy_dataset
+from tests.training_record import unmeasured
 from trainer.dataset import Dataset
 from trainer.evaluation import user_columns
 from trainer.fits import fit_function, silent
@@ -17,7 +18,6 @@ from trainer.fits.options import parse_options
 from trainer.histories import HistoryLayout
 from two_tower import checkpoint as checkpoints
 from two_tower import golden
-from two_tower.manifest import Metrics, TrainedRows, TrainingRecord
 from two_tower.models import MODELS, model_class
 from two_tower.movie_columns import MovieColumns
 from two_tower.scoring import rank_scores, rate_all
@@ -274,24 +274,7 @@ def test_fitting_leaves_the_data_as_it_was(name: str) -> None:
 @pytest.fixture
 def written(fitted: FactoredModel, data: Dataset, tmp_path: Path) -> Path:
     """The model's checkpoint."""
-    record = TrainingRecord(
-        data_name=data.name,
-        data_sha256="",
-        has_times=data.has_times,
-        data_until_ms=int(data.interactions.event_times_ms.max()),
-        snapshot_time_ms=0,
-        trained_rows=TrainedRows(holdout="random:0.1", seed=0, count=1, sha256=""),
-        rating_scale=data.scale,
-        metrics=Metrics(
-            rmse=None, mae=None, ndcg_at_10=None, recall_at_10=None, protocol="", num_ratings=0, num_users=0
-        ),
-        options={},
-        seed=0,
-        history_window=200,
-        libraries={},
-        commit=None,
-        created_at_ms=0,
-    )
+    record = unmeasured(data.scale, int(data.interactions.event_times_ms.max()), has_times=data.has_times)
     answered = golden.make(fitted, data.movies, data.profiles, "u0", record.data_until_ms)
     return checkpoints.write(tmp_path, "v1", fitted, record, answered)
 

@@ -14,15 +14,14 @@ from model_service.__main__ import serve
 from model_service.settings import ModelSettings
 from tests.model_service.feature_fake import FeatureFake, serving
 from tests.model_service.hand_made import HandMade
+from tests.training_record import unmeasured
 from two_tower import checkpoint, golden
-from two_tower.manifest import Metrics, TrainedRows, TrainingRecord
 from two_tower.models import MODELS
 from two_tower.movie_columns import MovieColumns
 from two_tower.registry import Registry
 from two_tower.user_columns import Profiles
 
 DATA_UNTIL_MS = 1_500_000_000_000
-SNAPSHOT_TIME_MS = 1_600_000_000_000
 
 MOVIE_POINTS = {"heat": (1.0, 0.0), "alien": (0.5, 0.0), "big": (0.0, 1.0), "up": (0.5, 0.5)}
 MOVIE_BIASES = {"heat": 0.3, "alien": 0.2, "big": 0.1, "up": 0.0}
@@ -48,24 +47,8 @@ def train(registry):
         movies = MovieColumns(
             list(MOVIE_POINTS), ["Title"] * 4, np.full(4, 1990, np.float32), [("Drama",), ("Drama",), ("Comedy",), ()]
         )
-        record = TrainingRecord(
-            data_name="toy",
-            data_sha256="d" * 64,
-            has_times=has_times,
-            data_until_ms=DATA_UNTIL_MS if has_times else 0,
-            snapshot_time_ms=SNAPSHOT_TIME_MS,
-            trained_rows=TrainedRows(holdout="none", seed=0, count=7, sha256="r" * 64),
-            rating_scale=model.rating_scale,
-            metrics=Metrics(
-                rmse=None, mae=None, ndcg_at_10=None, recall_at_10=None, protocol="none", num_ratings=0, num_users=0
-            ),
-            options={},
-            seed=0,
-            history_window=window,
-            libraries={},
-            commit=None,
-            created_at_ms=SNAPSHOT_TIME_MS,
-        )
+        data_until_ms = DATA_UNTIL_MS if has_times else 0
+        record = unmeasured(model.rating_scale, data_until_ms, has_times=has_times, history_window=window)
         answers = golden.make(model, movies, Profiles.unknown(2), next(iter(user_points)), record.data_until_ms)
         registry.path.mkdir(exist_ok=True)
         folder = checkpoint.write(registry.path, version, model, record, answers)

@@ -28,6 +28,7 @@ from model_service.queries import (
     Watched,
 )
 from tests.toy_dataset import toy_dataset
+from tests.training_record import unmeasured
 from trainer.dataset import Dataset
 from trainer.evaluation import user_columns
 from trainer.fits import fit_function, silent
@@ -35,10 +36,8 @@ from trainer.fits.options import parse_options
 from trainer.histories import HistoryLayout
 from two_tower import checkpoint as checkpoints
 from two_tower import golden
-from two_tower.manifest import Metrics, TrainedRows, TrainingRecord
 from two_tower.models import MODELS
 from two_tower.registry import Registry
-from two_tower.serving import FactoredModel
 
 QUICK = {
     "marquee": ["hidden_size=16", "tower_epochs=2", "ranking_epochs=2", "ranking_cuts=3", "ranking_size=8"],
@@ -62,31 +61,11 @@ def registry(request: pytest.FixtureRequest, data: Dataset, tmp_path_factory: py
     made = fit_function(name)
     model = made.fit(data, parse_options(made.options_class, QUICK.get(name, [])), seed=0, progress=silent)
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    answers = golden.make(model, data.movies, data.profiles, "u0", int(data.interactions.event_times_ms.max()))
-    checkpoints.write(registry.path, "v1", model, record_of(model, data), answers)
+    record = unmeasured(model.rating_scale, int(data.interactions.event_times_ms.max()))
+    answers = golden.make(model, data.movies, data.profiles, "u0", record.data_until_ms)
+    checkpoints.write(registry.path, "v1", model, record, answers)
     registry.set_label("stable", "v1")
     return registry
-
-
-def record_of(model: FactoredModel, data: Dataset) -> TrainingRecord:
-    return TrainingRecord(
-        data_name="toy",
-        data_sha256="d" * 64,
-        has_times=True,
-        data_until_ms=int(data.interactions.event_times_ms.max()),
-        snapshot_time_ms=NOW_MS,
-        trained_rows=TrainedRows(holdout="none", seed=0, count=1, sha256="r" * 64),
-        rating_scale=model.rating_scale,
-        metrics=Metrics(
-            rmse=None, mae=None, ndcg_at_10=None, recall_at_10=None, protocol="none", num_ratings=0, num_users=0
-        ),
-        options={},
-        seed=0,
-        history_window=200,
-        libraries={},
-        commit=None,
-        created_at_ms=NOW_MS,
-    )
 
 
 @pytest.fixture(params=DEVICES)
