@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import ListenAddress, ServiceSettings
 
 EMBEDDED = "embedded"
 
@@ -15,9 +15,8 @@ class FeatureSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="FEATURE_")
 
-    listen: str = Field(
+    listen: ListenAddress = Field(
         default="127.0.0.1:50051",
-        pattern=r"^.+:\d{1,5}$",
         description="host:port of the gRPC server; port 0 takes a free one and logs it.",
     )
     redis_url: SecretStr = Field(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
-from service_runtime.settings import ServiceSettings
+from service_runtime.settings import ListenAddress, ServiceSettings
 from two_tower.registry import STABLE
 
 _BATCHES_ON_CPU = 1
@@ -34,9 +34,7 @@ class ModelSettings(ServiceSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where weights and embeddings live; auto takes CUDA if there is a device."
     )
-    listen: str = Field(
-        default="127.0.0.1:50052", pattern=r"^.+:\d{1,5}$", description="host:port of the gRPC server; port 0: any."
-    )
+    listen: ListenAddress = Field(default="127.0.0.1:50052", description="host:port of the gRPC server; port 0: any.")
     feature_service: str = Field(
         default="127.0.0.1:50051", min_length=1, description="host:port, or any gRPC target, of feature_service."
     )

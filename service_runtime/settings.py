@@ -5,14 +5,30 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Kubernetes gives a pod such variables for every service of its namespace, and a service may be called like our prefix.
 _SERVICE_LINK = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$")
+
+
+_HOST_AND_PORT = re.compile(r".+:([0-9]{1,5})")
+
+
+def _with_a_port(address: str) -> str:
+    match = _HOST_AND_PORT.fullmatch(address)
+    # gRPC takes a larger number modulo 65536, and so listens where nobody looks for it.
+    if match is None or int(match[1]) > 65535:
+        raise PydanticCustomError("listen", "must be host:port with a port of 0 to 65535")
+    return address
+
+
+ListenAddress = Annotated[str, AfterValidator(_with_a_port)]
+"""host:port to listen on; port 0 takes a free one."""
 
 
 class SettingsError(Exception):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import ServiceSettings, SettingsError
+from service_runtime.settings import ListenAddress, ServiceSettings, SettingsError
 
 
 class OvenSettings(ServiceSettings):
@@ -12,7 +12,7 @@ class OvenSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="OVEN_")
 
-    listen: str = Field(default="127.0.0.1:1", description="Where to listen.")
+    listen: ListenAddress = Field(default="127.0.0.1:1", description="Where to listen.")
     heat_c: int = Field(default=180, ge=30, le=300, description="Heat, in degrees Celsius.")
     racks: int = Field(ge=1, description="Racks inside.")
 
@@ -40,6 +40,18 @@ def test_all_problems_are_listed_at_once(monkeypatch):
     assert raised.value.problems[0] == "OVEN_LISTN is not a setting; did you mean OVEN_LISTEN?"
     assert "OVEN_HEAT_C: Input should be less than or equal to 300" in raised.value.problems
     assert "OVEN_RACKS is required: Racks inside." in raised.value.problems
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:65536", "127.0.0.1:", ":1", "50051", "127.0.0.1:-1"])
+def test_a_port_that_cannot_be_is_refused(monkeypatch, address):
+    """An address is refused here, for gRPC would listen on another port than the one that was asked for."""
+    monkeypatch.setenv("OVEN_RACKS", "1")
+    monkeypatch.setenv("OVEN_LISTEN", address)
+
+    with pytest.raises(SettingsError) as raised:
+        OvenSettings.load()
+
+    assert raised.value.problems == ["OVEN_LISTEN: must be host:port with a port of 0 to 65535"]
 
 
 def test_kubernetes_service_links_are_not_mistakes(monkeypatch):
