@@ -78,8 +78,11 @@ class EmbeddedRedis:
     async def _start(self) -> None:
         binary = find_server()
         version = server_version(binary)
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        lock = await self._lock()
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            lock = await self._lock()
+        except OSError as error:
+            raise StartError(f"FEATURE_DATA_DIR {self._data_dir} cannot be used: {error.strerror}") from error
         try:
             check_folder(self._data_dir, version)
             (self._data_dir / "server-version").write_text(".".join(map(str, version)) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from service_runtime.settings import ListenAddress, ServiceSettings
 
@@ -43,4 +44,10 @@ class FeatureSettings(ServiceSettings):
         text = url.get_secret_value()
         if text != EMBEDDED and not text.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be `embedded` or begin with redis://, rediss:// or unix://")
+        if text != EMBEDDED:
+            try:
+                parse_url(text)
+            except ValueError:
+                # Its own text may quote the password.
+                raise ValueError("is no URL of a Redis, like redis://:password@host:6379/0") from None
         return url

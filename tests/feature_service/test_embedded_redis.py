@@ -70,6 +70,14 @@ async def test_a_folder_has_one_server(tmp_path, monkeypatch):
             assert await client.ping()
 
 
+async def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    """A person reads which folder cannot be used and why, not a traceback."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StartError, match=r"FEATURE_DATA_DIR .*/file cannot be used: File exists"):
+        await EmbeddedRedis(tmp_path / "file").__aenter__()
+
+
 async def test_only_this_user_can_connect(tmp_path):
     """The socket and its folder are closed to others, and there is no port."""
     async with EmbeddedRedis(tmp_path) as server:

@@ -16,6 +16,8 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import feature_service_pb2_grpc
 
 from feature_service.embedded_redis import find_server
+from feature_service.settings import FeatureSettings
+from service_runtime.settings import SettingsError
 from tests.feature_service import messages as make
 from tests.feature_service.test_embedded_redis import running_servers
 
@@ -159,6 +161,17 @@ def test_wrong_settings_exit_2(start):
     assert "FEATURE_HISTORY_WINDOW: Input should be greater than or equal to 1" in said
     assert "FEATURE_REDIS_URL: Value error, must be `embedded` or begin with redis://" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@host:port/0", "redis://:secret@[host:1/0", "http://:secret@host"])
+def test_a_url_that_is_none_is_refused_without_its_password(monkeypatch, url):
+    """The process ends with one line that says what would be right."""
+    monkeypatch.setenv("FEATURE_REDIS_URL", url)
+
+    with pytest.raises(SettingsError, match=r"FEATURE_REDIS_URL: .*redis://") as raised:
+        FeatureSettings.load()
+
+    assert "secret" not in str(raised.value)
 
 
 def test_a_taken_port_exits_2(start):
