@@ -147,10 +147,10 @@ async def test_another_label_can_be_served(start, train):
 async def test_a_feature_service_lost_later_is_said_to_those_whom_it_concerns(start, train, features):
     """A stored user is refused for now, an anonymous one is answered, and health stays as it is."""
     train("v1")
-    async with start(feature_timeout_s=0.3) as model:
+    async with start(feature_timeout_s=1.0) as model:
         features.is_off = True
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await model.PredictRating(RATE, timeout=2)
+            await model.PredictRating(RATE, timeout=10)
         anonymous = await model.PredictRating(RATE_INLINE)
         await until_serving(model.channel)
         features.is_off = False
@@ -165,7 +165,7 @@ async def test_a_feature_service_lost_later_is_said_to_those_whom_it_concerns(st
 async def test_a_setting_answers_without_a_feature_service(start, train, features):
     """By the trained vector if there is one, else as one of whom nothing is known."""
     train("v1")
-    async with start(feature_timeout_s=0.3, answer_without_features=True) as model:
+    async with start(feature_timeout_s=1.0, answer_without_features=True) as model:
         features.is_off = True
         trained = await model.PredictRating(RATE)
         RATE_NOBODY = pb.PredictRatingRequest(user=pb.UserSelector(user_id="nobody"), movie_id="heat")
