@@ -41,6 +41,7 @@ def show_next_steps(console: Console, data: str) -> None:
         "  [bold].venv/bin/python -m trainer topk --help[/]   filters, profiles, sessions: ask the running services\n"
         f"  [bold].venv/bin/python -m trainer inspect {data}[/]   what a data set holds, and which models fit it",
         highlight=False,
+        soft_wrap=True,
     )
 
 
