@@ -128,7 +128,7 @@ def measured_scores(
     movies = checkpoint.model.embed_movies(data.movies)
     layout = HistoryLayout(train, len(data.user_ids), checkpoint.manifest.history_window)
     embeddings = checkpoint.model.embed_users(user_columns(data, layout, users), movies)
-    scores: NDArray[np.float32] = rank_scores(embeddings, movies).cpu().numpy()
+    scores: NDArray[np.float32] = rank_scores(checkpoint.model, embeddings, movies).cpu().numpy()
     return scores
 
 

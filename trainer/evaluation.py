@@ -1,4 +1,4 @@
-"""Asks a model about rows that it was not trained on, as the services would. Knows the factored form, no model by name.
+"""Asks a model about rows that it was not trained on, as the services would. Knows no model by name.
 
 Ratings: every held-out pair, clipped to the scale. Ranking: for every user with held-out rows the full catalogue
 without the movies of his training rows; every held-out movie is relevant, whatever its rating.
@@ -6,6 +6,7 @@ without the movies of his training rows; every held-out movie is relevant, whate
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from trainer.metrics import mae, ndcg_at_k, recall_at_k, rmse
 from trainer.ranking import best_movies
 from two_tower.manifest import Metrics
 from two_tower.scoring import rank_scores, rate_pairs
-from two_tower.serving import FactoredModel, MovieEmbeddings
+from two_tower.serving import Model
 from two_tower.user_columns import Profiles, UserColumns
 
 RANKS = 10
@@ -49,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: FactoredModel,
+    model: Model,
     data: Dataset,
     train: Interactions,
     held_out: Interactions,
@@ -107,10 +108,10 @@ def user_columns(data: Dataset, layout: HistoryLayout, users: NDArray[np.integer
 
 
 def _answer(
-    model: FactoredModel,
+    model: Model,
     data: Dataset,
     layout: HistoryLayout,
-    movies: MovieEmbeddings,
+    movies: Any,
     users: NDArray[np.int32],
     pair_users: NDArray[np.integer],
     pair_movies: NDArray[np.int32],
@@ -121,7 +122,7 @@ def _answer(
         ratings = np.full(len(pair_users), np.nan, np.float32)
     else:
         ratings = rate_pairs(model, embeddings, movies, pair_users, pair_movies)
-    scores = rank_scores(embeddings, movies)  # [B, M]
+    scores = rank_scores(model, embeddings, movies)  # [B, M]
     seen_users, seen_movies = layout.seen(users)
     device = scores.device
     scores[torch.as_tensor(seen_users, device=device), torch.as_tensor(seen_movies, device=device)] = -torch.inf

@@ -19,7 +19,7 @@ from trainer.snapshot import JudgedOn, Parts, Snapshot, default_holdout, divide
 from two_tower import checkpoint, golden
 from two_tower.manifest import Manifest, TrainingRecord
 from two_tower.registry import STABLE, Registry
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 
 DEFAULT_MODEL = "marquee"
 
@@ -123,7 +123,7 @@ def _record(
     )
 
 
-def _golden(model: FactoredModel, data: Dataset, train: Interactions, record: TrainingRecord) -> golden.Golden:
+def _golden(model: Model, data: Dataset, train: Interactions, record: TrainingRecord) -> golden.Golden:
     watched = np.unique(train.movie_rows)
     # Golden movies are spread over the catalogue, and those nobody watched say little of the weights.
     movies = data.movies

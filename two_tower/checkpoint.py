@@ -24,7 +24,7 @@ from two_tower.errors import (
 from two_tower.golden import Golden
 from two_tower.manifest import Manifest, TrainingRecord
 from two_tower.models import model_class
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 
 __all__ = [
     "Checkpoint",
@@ -60,11 +60,11 @@ class Checkpoint:
     """
 
     version: str
-    model: FactoredModel
+    model: Model
     manifest: Manifest
 
 
-def write(parent: Path, version: str, model: FactoredModel, record: TrainingRecord, golden: Golden) -> Path:
+def write(parent: Path, version: str, model: Model, record: TrainingRecord, golden: Golden) -> Path:
     """Writes a checkpoint so that at no moment a half-written one can be seen, also over a power loss.
 
     Args:
@@ -166,7 +166,7 @@ def self_check(checkpoint: Checkpoint) -> None:
     golden_answers.check(checkpoint.model, checkpoint.manifest.golden)
 
 
-def _scale_of(owner: FactoredModel | Manifest) -> dict[str, float] | None:
+def _scale_of(owner: Model | Manifest) -> dict[str, float] | None:
     return None if owner.rating_scale is None else asdict(owner.rating_scale)
 
 

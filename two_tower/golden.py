@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from two_tower.errors import SelfCheckError
 from two_tower.movie_columns import MovieColumns
 from two_tower.scoring import rank_scores, rate_all
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 from two_tower.user_columns import Histories, Profiles, UserColumns
 
 RATING_TOLERANCE = 2e-3
@@ -78,9 +78,7 @@ class Golden:
     users: tuple[GoldenUser, ...]
 
 
-def make(
-    model: FactoredModel, movies: MovieColumns, profiles: Profiles, trained_user_id: str | None, until_ms: int
-) -> Golden:
+def make(model: Model, movies: MovieColumns, profiles: Profiles, trained_user_id: str | None, until_ms: int) -> Golden:
     """Asks a model about synthetic users and keeps the answers.
 
     Args:
@@ -111,7 +109,7 @@ def make(
     )
 
 
-def check(model: FactoredModel, golden: Golden) -> None:
+def check(model: Model, golden: Golden) -> None:
     """Asks the model about the golden users again.
 
     Raises:
@@ -146,12 +144,12 @@ def _compare(
 
 
 def _answer(
-    model: FactoredModel, movies: Sequence[GoldenMovie], users: Sequence[GoldenUser]
+    model: Model, movies: Sequence[GoldenMovie], users: Sequence[GoldenUser]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
     embedded = model.embed_movies(_movie_columns(movies))
     embeddings = model.embed_users(_user_columns(users), embedded)
     ratings = rate_all(model, embeddings, embedded) if model.rating_scale is not None else None
-    return ratings, rank_scores(embeddings, embedded).cpu().numpy()
+    return ratings, rank_scores(model, embeddings, embedded).cpu().numpy()
 
 
 def _pick_movies(movies: MovieColumns) -> tuple[GoldenMovie, ...]:
@@ -179,7 +177,7 @@ def _invent_users(
     profiles: Profiles,
     trained_user_id: str | None,
     until_ms: int,
-    model: FactoredModel,
+    model: Model,
 ) -> list[GoldenUser]:
     gender = min((value for value in profiles.genders if value is not None), default=None)
     occupation = max((value for value in profiles.occupations if value is not None), default=None)

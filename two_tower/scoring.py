@@ -1,39 +1,65 @@
-"""Turns embeddings into ratings and ranking scores. Knows dot products, link and scale; no user, movie or file."""
+"""Turns embeddings of either form into ratings and ranking scores. Knows link and scale; no user, movie or file."""
+
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from two_tower.serving import FactoredModel, MovieEmbeddings, UserEmbeddings
+from two_tower.serving import Model, PairwiseModel
 
 
-def rate_all(model: FactoredModel, users: UserEmbeddings, movies: MovieEmbeddings) -> NDArray[np.float32]:
-    """Returns the rating of every movie by every user, clipped to the scale. float32 [B, M]."""
-    raw = users.rating_vectors @ movies.rating_vectors.T + movies.rating_biases  # [B, M]
-    return _stars(model, raw)
+def rate_all(model: Model, users: Any, movies: Any) -> NDArray[np.float32]:
+    """Returns the rating of every movie by every user, clipped to the scale. float32 [B, M].
+
+    Args:
+        model: The model.
+        users: What its `embed_users` gave.
+        movies: What its `embed_movies` gave.
+    """
+    if isinstance(model, PairwiseModel):
+        return _stars(model, model.raw_ratings_of_all(users.inputs, movies.inputs))
+    return _stars(model, users.rating_vectors @ movies.rating_vectors.T + movies.rating_biases)  # [B, M]
 
 
 def rate_pairs(
-    model: FactoredModel,
-    users: UserEmbeddings,
-    movies: MovieEmbeddings,
+    model: Model,
+    users: Any,
+    movies: Any,
     user_positions: NDArray[np.integer],
     movie_numbers: NDArray[np.integer],
 ) -> NDArray[np.float32]:
     """Returns the rating of pair p, user `user_positions[p]` of the batch and movie `movie_numbers[p]`. float32 [P]."""
-    device = users.rating_vectors.device
-    user_index = torch.as_tensor(user_positions, dtype=torch.int64, device=device)  # [P]
-    movie_index = torch.as_tensor(movie_numbers, dtype=torch.int64, device=device)  # [P]
+    return _stars(model, raw_pairs(model, users, movies, user_positions, movie_numbers))
+
+
+def raw_pairs(
+    model: Model,
+    users: Any,
+    movies: Any,
+    user_positions: NDArray[np.integer],
+    movie_numbers: NDArray[np.integer],
+) -> Tensor:
+    """Returns what `rate_pairs` returns before link and clipping, on the model's device. float32 [P]."""
+    user_index = torch.as_tensor(user_positions, dtype=torch.int64, device=model.device)  # [P]
+    movie_index = torch.as_tensor(movie_numbers, dtype=torch.int64, device=model.device)  # [P]
+    if isinstance(model, PairwiseModel):
+        return model.raw_ratings(users.inputs[user_index], movies.inputs[movie_index])
     dots = (users.rating_vectors[user_index] * movies.rating_vectors[movie_index]).sum(dim=-1)  # [P]
-    return _stars(model, dots + movies.rating_biases[movie_index])
+    raw: Tensor = dots + movies.rating_biases[movie_index]
+    return raw
 
 
-def rank_scores(users: UserEmbeddings, movies: MovieEmbeddings) -> torch.Tensor:
+def rank_scores(model: Model, users: Any, movies: Any) -> Tensor:
     """Returns the score that orders a top-k list, for every movie and user, on the model's device. float32 [B, M]."""
-    return users.ranking_vectors @ movies.ranking_vectors.T + movies.ranking_biases
+    if isinstance(model, PairwiseModel):
+        return model.ranking_scores_of_all(users.inputs, movies.inputs)
+    scores: Tensor = users.ranking_vectors @ movies.ranking_vectors.T + movies.ranking_biases
+    return scores
 
 
-def _stars(model: FactoredModel, raw: torch.Tensor) -> NDArray[np.float32]:
+def _stars(model: Model, raw: Tensor) -> NDArray[np.float32]:
     ratings = model.link(raw.cpu().numpy())
     scale = model.rating_scale
     return ratings if scale is None else scale.clip(ratings)

@@ -1,9 +1,14 @@
-"""The forms in which a model answers. Knows vectors, scores and ratings; knows no model by name, no RPC and no file."""
+"""The two forms in which a model answers: factored and pairwise. Knows vectors, scores and ratings; no model by name.
+
+A factored model's score is a dot product, which a service can rank by the million; a pairwise model computes on user
+and movie together, which costs a small network a pair. Both are embedded once: movies when a catalogue is loaded, users
+when a batch is answered.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +17,9 @@ from torch import Tensor
 
 from two_tower.movie_columns import MovieColumns
 from two_tower.user_columns import UserColumns
+
+_FLOATS_AT_ONCE = 16 << 20
+"""Floats of a block of pairs: 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,11 @@ class MovieEmbeddings:
     def __len__(self) -> int:
         return len(self.movie_rows)
 
+    @property
+    def similarity_vectors(self) -> Tensor:
+        """Vectors whose cosine says how alike two movies are. float32 [M, K]."""
+        return self.ranking_vectors
+
 
 @dataclass(frozen=True, slots=True)
 class UserEmbeddings:
@@ -74,15 +87,58 @@ class UserEmbeddings:
         return len(self.rating_vectors)
 
 
-class FactoredModel(ABC):
-    """A model whose score is a dot product: user vector · movie vector + movie bias.
+@dataclass(frozen=True, slots=True)
+class PairwiseMovies:
+    """The movie side of a pairwise model over one catalogue, on the model's device; row = catalogue number.
 
-    It has two heads, rating (stars) and ranking (what orders a top-k list), which may share their vectors. A model is
-    immutable after loading and safe to use from several threads. `embed_users` on a batch equals `embed_users` on
-    each of its users alone to 1e-5.
+    Attributes:
+        inputs: What the model needs of a movie to meet a user. float32 [M, Y]
+        similarity_vectors: Vectors whose cosine says how alike two movies are. float32 [M, K]
+        known: True where the checkpoint was trained on the movie; the others are COLD. bool [M], on the CPU
+        movie_rows: Row of each movie in the checkpoint's tables, -1 where unknown. int64 [M], on the CPU
+    """
+
+    inputs: Tensor
+    similarity_vectors: Tensor
+    known: NDArray[np.bool_]
+    movie_rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.movie_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseUsers:
+    """The user side of a pairwise model for a batch of users, on the model's device.
+
+    Attributes:
+        inputs: What the model needs of a user to meet a movie. float32 [B, X]
+    """
+
+    inputs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+MoviesT = TypeVar("MoviesT", MovieEmbeddings, PairwiseMovies)
+UsersT = TypeVar("UsersT", UserEmbeddings, PairwiseUsers)
+
+
+class ServedModel(ABC, Generic[MoviesT, UsersT]):
+    """What both forms promise.
+
+    A model is immutable after loading and safe to use from several threads. `embed_users` on a batch equals
+    `embed_users` on each of its users alone to 1e-5.
     """
 
     name: ClassVar[str]
+    uses_history: ClassVar[bool] = True
+    """Whether a stranger's history changes his answers."""
+    uses_profile: ClassVar[bool] = True
+    """Whether gender, age or occupation change his answers."""
+    uses_content: ClassVar[bool] = True
+    """Whether genres or year tell two movies apart that the checkpoint does not know."""
 
     @property
     @abstractmethod
@@ -95,20 +151,50 @@ class FactoredModel(ABC):
         """The scale of the data, None if the data had no ratings: then only ranking is served."""
 
     @abstractmethod
-    def embed_movies(self, movies: MovieColumns) -> MovieEmbeddings:
-        """Runs the movie tower over a catalogue. Movies that the checkpoint does not know are made from content."""
+    def embed_movies(self, movies: MovieColumns) -> MoviesT:
+        """Runs the movie side over a catalogue. Movies that the checkpoint does not know are made from content."""
 
     @abstractmethod
-    def embed_users(self, users: UserColumns, movies: MovieEmbeddings) -> UserEmbeddings:
-        """Runs the user tower. `users.histories` names movies by their row in `movies`."""
+    def embed_users(self, users: UserColumns, movies: MoviesT) -> UsersT:
+        """Runs the user side. `users.histories` names movies by their row in `movies`."""
 
     @abstractmethod
     def knows_users(self, user_ids: list[str | None]) -> NDArray[np.bool_]:
         """Tells for each id whether the checkpoint holds a trained vector for it: bool [B]."""
 
     def link(self, raw_ratings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Maps dot products of the rating head to stars, before clipping; the identity unless a model overrides it."""
+        """Maps raw ratings to stars, before clipping; the identity unless a model overrides it."""
         return raw_ratings
+
+    def count_ratings(self, users: UserColumns) -> NDArray[np.int64]:
+        """Returns how many ratings of each user an answer about him rests on: int64 [B].
+
+        Those of his history, unless a model that was trained on more of them says otherwise.
+        """
+        histories = users.histories
+        rated = np.concatenate(([0], np.cumsum(~np.isnan(histories.ratings))))
+        counts: NDArray[np.int64] = rated[histories.offsets[1:]] - rated[histories.offsets[:-1]]
+        return counts
+
+    def rating_deviations(
+        self, users: UserColumns, movies: MoviesT, positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Returns the predictive standard deviation of pair p, user `positions[p]` and movie `numbers[p]`, in stars.
+
+        Of the rating that he would give, its noise included: float32 [P]. None if the model cannot tell; then the
+        manifest's table by number of ratings answers.
+        """
+        return None
+
+    def history_contributions(
+        self, users: UserColumns, movies: MoviesT, positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Returns what each history entry of user `positions[p]` adds to the ranking score of movie `numbers[p]`.
+
+        Laid end to end, pair after pair, in the order of the user's history: float32 [sum of history lengths]. None if
+        scores are no sum over the history; then entries are judged by leaving each out in turn.
+        """
+        return None
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -137,3 +223,47 @@ class FactoredModel(ABC):
             two_tower.checkpoint.CheckpointError: A tensor, field or vocabulary is missing, superfluous or misshapen;
                 names each.
         """
+
+
+class FactoredModel(ServedModel[MovieEmbeddings, UserEmbeddings]):
+    """A model whose score is a dot product: user vector · movie vector + movie bias.
+
+    It has two heads, rating (stars) and ranking (what orders a top-k list), which may share their vectors.
+    """
+
+
+class PairwiseModel(ServedModel[PairwiseMovies, PairwiseUsers]):
+    """A model that computes on user and movie together.
+
+    Inputs broadcast: [..., X] and [..., Y] give [...]. Letters: B users, M movies, X and Y widths of the inputs.
+    """
+
+    @abstractmethod
+    def raw_ratings(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns what `link` maps to stars. [..., X], [..., Y] → [...]."""
+
+    def ranking_scores(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns what orders a top-k list, the raw rating unless a model overrides it. [..., X], [..., Y] → [...]."""
+        return self.raw_ratings(users, movies)
+
+    @property
+    def floats_per_pair(self) -> int:
+        """Floats that one pair needs while it is computed: who asks for many pairs divides them by it."""
+        return 1024
+
+    def raw_ratings_of_all(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns the raw rating of every movie by every user. [B, X], [M, Y] → [B, M]."""
+        return self._of_all(self.raw_ratings, users, movies)
+
+    def ranking_scores_of_all(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns the ranking score of every movie for every user. [B, X], [M, Y] → [B, M]."""
+        return self._of_all(self.ranking_scores, users, movies)
+
+    def _of_all(self, pairwise: Callable[[Tensor, Tensor], Tensor], users: Tensor, movies: Tensor) -> Tensor:
+        at_once = max(1, _FLOATS_AT_ONCE // max(1, len(movies) * self.floats_per_pair))
+        blocks = [pairwise(some[:, None], movies[None]) for some in torch.split(users, at_once)]  # [b, M] each
+        return torch.cat(blocks) if blocks else users.new_zeros(0, len(movies))  # [B, M]
+
+
+Model = ServedModel[Any, Any]
+"""A model in either form."""

@@ -21,7 +21,7 @@ from two_tower import golden
 from two_tower.models import MODELS, model_class
 from two_tower.movie_columns import MovieColumns
 from two_tower.scoring import rank_scores, rate_all
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 from two_tower.user_columns import Histories, Profiles, UserColumns
 
 QUICK = {
@@ -46,19 +46,19 @@ def name(request: pytest.FixtureRequest) -> str:
     return given
 
 
-def fit(name: str, data: Dataset, seed: int = 0) -> FactoredModel:
+def fit(name: str, data: Dataset, seed: int = 0) -> Model:
     made = fit_function(name)
     return made.fit(data, parse_options(made.options_class, QUICK.get(name, [])), seed=seed, progress=silent)
 
 
 @pytest.fixture(scope="module")
-def fitted(name: str, data: Dataset) -> FactoredModel:
+def fitted(name: str, data: Dataset) -> Model:
     """The model, fitted to the toy data."""
     return fit(name, data)
 
 
 @pytest.fixture(params=DEVICES)
-def model(fitted: FactoredModel, request: pytest.FixtureRequest) -> FactoredModel:
+def model(fitted: Model, request: pytest.FixtureRequest) -> Model:
     """The model, rebuilt on every device present."""
     kind = model_class(fitted.name)
     return kind.restore(fitted.config(), fitted.tensors(), fitted.vocabularies(), torch.device(request.param))
@@ -74,12 +74,12 @@ def strangers(users: UserColumns) -> UserColumns:
 
 
 def answers(
-    model: FactoredModel, movies: MovieColumns, users: UserColumns
+    model: Model, movies: MovieColumns, users: UserColumns
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     """Ratings and ranking scores of all movies."""
     embedded = model.embed_movies(movies)
     embeddings = model.embed_users(users, embedded)
-    return rate_all(model, embeddings, embedded), rank_scores(embeddings, embedded).cpu().numpy()
+    return rate_all(model, embeddings, embedded), rank_scores(model, embeddings, embedded).cpu().numpy()
 
 
 def test_it_is_registered_under_its_own_name(name: str) -> None:
@@ -87,7 +87,7 @@ def test_it_is_registered_under_its_own_name(name: str) -> None:
     assert model_class(name).name == name
 
 
-def test_embeddings_have_the_shapes_that_serving_relies_on(model: FactoredModel, data: Dataset) -> None:
+def test_embeddings_have_the_shapes_that_serving_relies_on(model: Model, data: Dataset) -> None:
     """Both heads, on the model's device, in float32 and finite; rows by catalogue number."""
     movies = model.embed_movies(data.movies)
     users = model.embed_users(stored_users(data, [0, 1, 2]), movies)
@@ -109,7 +109,7 @@ def test_embeddings_have_the_shapes_that_serving_relies_on(model: FactoredModel,
         assert bool(torch.isfinite(tensor).all())
 
 
-def test_it_knows_the_movies_and_users_that_it_was_trained_on(model: FactoredModel, data: Dataset) -> None:
+def test_it_knows_the_movies_and_users_that_it_was_trained_on(model: Model, data: Dataset) -> None:
     """The movie that nobody watched is COLD, and a stranger has no trained vector."""
     movies = model.embed_movies(data.movies)
 
@@ -118,7 +118,7 @@ def test_it_knows_the_movies_and_users_that_it_was_trained_on(model: FactoredMod
     assert model.knows_users(["u0", "nobody", None]).tolist() == [True, False, False]
 
 
-def test_ratings_lie_within_the_scale(model: FactoredModel, data: Dataset) -> None:
+def test_ratings_lie_within_the_scale(model: Model, data: Dataset) -> None:
     """Clipped ratings are stars."""
     ratings, _ = answers(model, data.movies, stored_users(data, list(range(60))))
 
@@ -126,7 +126,7 @@ def test_ratings_lie_within_the_scale(model: FactoredModel, data: Dataset) -> No
     assert ratings.max() <= 5
 
 
-def test_batched_users_equal_single_users(model: FactoredModel, data: Dataset) -> None:
+def test_batched_users_equal_single_users(model: Model, data: Dataset) -> None:
     """Answering together changes nothing but the time it takes; a batch of one is a batch."""
     rows = [3, 59, 0, 7]
     together = answers(model, data.movies, stored_users(data, rows))
@@ -137,7 +137,7 @@ def test_batched_users_equal_single_users(model: FactoredModel, data: Dataset) -
         assert alone[1][0] == pytest.approx(together[1][place], abs=1e-5, rel=1e-5)
 
 
-def test_a_catalogue_may_be_embedded_in_any_order(model: FactoredModel, data: Dataset) -> None:
+def test_a_catalogue_may_be_embedded_in_any_order(model: Model, data: Dataset) -> None:
     """A movie's embedding depends on the movie, not on its catalogue number."""
     movies = data.movies
     order = np.random.default_rng(0).permutation(len(movies))
@@ -162,7 +162,7 @@ def test_a_catalogue_may_be_embedded_in_any_order(model: FactoredModel, data: Da
     assert moved_scores == pytest.approx(scores[:, order], abs=1e-5, rel=1e-5)
 
 
-def test_users_of_whom_nothing_is_known_are_answered(model: FactoredModel, data: Dataset) -> None:
+def test_users_of_whom_nothing_is_known_are_answered(model: Model, data: Dataset) -> None:
     """No id, no profile, no history: all such users get the same finite answer."""
     nobody = UserColumns([None, "a stranger"], Profiles.unknown(2), Histories.empty(2))
 
@@ -173,7 +173,7 @@ def test_users_of_whom_nothing_is_known_are_answered(model: FactoredModel, data:
     assert ratings[0] == pytest.approx(ratings[1], abs=1e-6)
 
 
-def test_profiles_may_lack_any_field_and_hold_any_value(model: FactoredModel, data: Dataset) -> None:
+def test_profiles_may_lack_any_field_and_hold_any_value(model: Model, data: Dataset) -> None:
     """Values that training never saw, and ages out of any range, are answered."""
     odd = UserColumns(
         [None] * 4,
@@ -189,7 +189,7 @@ def test_profiles_may_lack_any_field_and_hold_any_value(model: FactoredModel, da
     assert np.isfinite(scores).all()
 
 
-def test_histories_may_lack_ratings_and_name_unknown_movies(model: FactoredModel, data: Dataset) -> None:
+def test_histories_may_lack_ratings_and_name_unknown_movies(model: Model, data: Dataset) -> None:
     """A movie that was watched and not rated, and one that the checkpoint does not know, do no harm."""
     unknown = len(data.movies) - 1
     users = UserColumns(
@@ -210,7 +210,7 @@ def test_histories_may_lack_ratings_and_name_unknown_movies(model: FactoredModel
     assert np.isfinite(scores).all()
 
 
-def test_a_history_changes_the_answer(model: FactoredModel, data: Dataset) -> None:
+def test_a_history_changes_the_answer(model: Model, data: Dataset) -> None:
     """A stranger who watched something is answered otherwise than one who watched nothing."""
     watched = strangers(stored_users(data, [0]))
     nothing = replace(watched, histories=Histories.empty(1))
@@ -222,7 +222,7 @@ def test_a_history_changes_the_answer(model: FactoredModel, data: Dataset) -> No
     assert not np.allclose(scores, other_scores, atol=1e-6)
 
 
-def test_movies_that_nobody_knows_are_made_from_content(model: FactoredModel) -> None:
+def test_movies_that_nobody_knows_are_made_from_content(model: Model) -> None:
     """Two new movies that differ in genre, or in year, differ in their embedding; neither is known."""
     new = MovieColumns(
         ["new0", "new1", "new2", "new3"],
@@ -241,7 +241,7 @@ def test_movies_that_nobody_knows_are_made_from_content(model: FactoredModel) ->
     assert not torch.allclose(vectors[0], vectors[2], atol=1e-6)
 
 
-def test_an_empty_catalogue_and_an_empty_batch_are_embedded(model: FactoredModel, data: Dataset) -> None:
+def test_an_empty_catalogue_and_an_empty_batch_are_embedded(model: Model, data: Dataset) -> None:
     """A service starts before its first movie and is asked about nobody."""
     empty = model.embed_movies(MovieColumns([], [], np.zeros(0, np.float32), []))
     nobody = UserColumns([], Profiles.unknown(0), Histories.empty(0))
@@ -251,7 +251,7 @@ def test_an_empty_catalogue_and_an_empty_batch_are_embedded(model: FactoredModel
     assert len(model.embed_users(nobody, model.embed_movies(data.movies))) == 0
 
 
-def test_the_same_seed_gives_the_same_model(name: str, data: Dataset, fitted: FactoredModel) -> None:
+def test_the_same_seed_gives_the_same_model(name: str, data: Dataset, fitted: Model) -> None:
     """All chance comes from the seed; another seed gives another model."""
     again, other = fit(name, data).tensors(), fit(name, data, seed=1).tensors()
 
@@ -272,7 +272,7 @@ def test_fitting_leaves_the_data_as_it_was(name: str) -> None:
 
 
 @pytest.fixture
-def written(fitted: FactoredModel, data: Dataset, tmp_path: Path) -> Path:
+def written(fitted: Model, data: Dataset, tmp_path: Path) -> Path:
     """The model's checkpoint."""
     record = unmeasured(data.scale, int(data.interactions.event_times_ms.max()), has_times=data.has_times)
     answered = golden.make(fitted, data.movies, data.profiles, "u0", record.data_until_ms)
@@ -280,9 +280,7 @@ def written(fitted: FactoredModel, data: Dataset, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_checkpoint_answers_as_the_model_did(
-    written: Path, fitted: FactoredModel, data: Dataset, device: str
-) -> None:
+def test_a_checkpoint_answers_as_the_model_did(written: Path, fitted: Model, data: Dataset, device: str) -> None:
     """Saved and loaded, every answer is what it was, and the golden users say so too."""
     users = stored_users(data, [0, 1, 2])
     loaded = checkpoints.load(written, device)
@@ -298,29 +296,29 @@ def test_a_checkpoint_answers_as_the_model_did(
 Parts = tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, list[str]]]
 
 
-def _drop_tensor(model: FactoredModel) -> Parts:
+def _drop_tensor(model: Model) -> Parts:
     tensors = model.tensors()
     tensors.pop(min(tensors))
     return model.config(), tensors, model.vocabularies()
 
 
-def _drop_vocabulary(model: FactoredModel) -> Parts:
+def _drop_vocabulary(model: Model) -> Parts:
     return model.config(), model.tensors(), {"users": model.vocabularies()["users"]}
 
 
-def _drop_config(model: FactoredModel) -> Parts:
+def _drop_config(model: Model) -> Parts:
     config = model.config()
     config.pop(min(config))
     return config, model.tensors(), model.vocabularies()
 
 
-def _shorten_vocabulary(model: FactoredModel) -> Parts:
+def _shorten_vocabulary(model: Model) -> Parts:
     vocabularies = model.vocabularies()
     return model.config(), model.tensors(), {**vocabularies, "movies": vocabularies["movies"][:-1]}
 
 
 @pytest.mark.parametrize("damage", [_drop_tensor, _drop_vocabulary, _drop_config, _shorten_vocabulary])
-def test_parts_that_do_not_fit_are_named(fitted: FactoredModel, damage: Callable[[FactoredModel], Parts]) -> None:
+def test_parts_that_do_not_fit_are_named(fitted: Model, damage: Callable[[Model], Parts]) -> None:
     """A missing part, or one of another size, is a CheckpointError that says which."""
     kind = model_class(fitted.name)
 

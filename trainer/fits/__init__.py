@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from trainer.dataset import Dataset
 from two_tower.errors import UnknownModelError
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 
 FITS = {
     "two-tower-history": "trainer.fits.two_tower_history",
@@ -26,7 +26,7 @@ class Progress(Protocol):
 class FitFunction(Protocol):
     """Makes a model."""
 
-    def __call__(self, data: Dataset, options: Any, *, seed: int, progress: Progress) -> FactoredModel:
+    def __call__(self, data: Dataset, options: Any, *, seed: int, progress: Progress) -> Model:
         """Fits a model to a data set.
 
         Args:
@@ -58,5 +58,5 @@ def fit_function(name: str) -> Fit:
     if name not in FITS:
         raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(sorted(FITS))}")
     module = import_module(FITS[name])
-    fit: Callable[..., FactoredModel] = module.fit
+    fit: Callable[..., Model] = module.fit
     return Fit(module.Options, fit)

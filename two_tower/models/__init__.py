@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from two_tower.errors import UnknownModelError
-from two_tower.serving import FactoredModel
+from two_tower.serving import Model
 
 MODELS = {
     "two-tower-history": "two_tower.models.two_tower_history:TwoTowerHistory",
@@ -12,7 +12,7 @@ MODELS = {
 """Model name → "module:class"."""
 
 
-def model_class(name: str) -> type[FactoredModel]:
+def model_class(name: str) -> type[Model]:
     """Returns the class of a model.
 
     Raises:
@@ -21,5 +21,5 @@ def model_class(name: str) -> type[FactoredModel]:
     if name not in MODELS:
         raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(sorted(MODELS))}")
     module, _, attribute = MODELS[name].partition(":")
-    found: type[FactoredModel] = getattr(import_module(module), attribute)
+    found: type[Model] = getattr(import_module(module), attribute)
     return found

@@ -66,7 +66,7 @@ def forward_pass(running: RunningStack, user_id: str, movie_id: str) -> tuple[fl
     users = model.embed_users(stored_user(running, user_id), movies)
     number = list(catalogue.movie_ids).index(movie_id)
     rating = rate_pairs(model, users, movies, np.array([0]), np.array([number]))[0]
-    return float(rating), float(rank_scores(users, movies)[0, number])
+    return float(rating), float(rank_scores(model, users, movies)[0, number])
 
 
 def change_profile(**fields: object) -> Callable[[RunningStack, str, str], None]:

@@ -155,7 +155,7 @@ def test_data_without_ratings_gives_a_ranking_head_only(timed: bool) -> None:
         np.ones(1, bool),
     )
     users = model.embed_users(UserColumns([None], Profiles.unknown(1), history), movies)
-    scores = rank_scores(users, movies)[0].numpy()
+    scores = rank_scores(model, users, movies)[0].numpy()
     assert model.rating_scale is None
     assert not any(name.startswith("rating.") for name in model.tensors())
     assert scores[6:39:2].mean() > scores[5:39:2].mean() + 1e-3
