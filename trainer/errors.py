@@ -3,6 +3,7 @@
     TrainerError                exit status 2
     ├── DataError               a data set or one of its files cannot be used
     ├── HoldoutError            this data cannot be split that way
+    ├── DivergedError           a training's loss is no longer a number
     └── DownloadError           a data set could not be fetched or is not what its publisher sent
 
 Anything else that escapes is a defect of ours and shows its traceback.
@@ -23,6 +24,10 @@ class DataError(TrainerError):
 
 class HoldoutError(TrainerError):
     """The data cannot be split as asked; the message names the holdouts that would work."""
+
+
+class DivergedError(TrainerError):
+    """A loss or metric of a running training is not finite; the message says at which epoch and what to change."""
 
 
 class DownloadError(TrainerError):

@@ -8,10 +8,15 @@ from typing import Any
 from two_tower import strict_json
 from two_tower.errors import CorruptCheckpointError, ForeignCheckpointError, MismatchedCheckpointError
 from two_tower.golden import Golden
+from two_tower.rating_spread import RatingSpread
 from two_tower.serving import RatingScale
 
 FORMAT = "marquee-checkpoint"
 FORMAT_VERSION = 1
+
+_OPTIONAL = ("rating_spread",)
+"""Fields that came after format version 1 was in use. Where there is nothing to say they are left out, so that a
+checkpoint without them is the same to older and newer code; older code refuses one with them, naming the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,8 @@ class TrainingRecord:
         libraries: Versions of the libraries that made it.
         commit: Commit of the code that made it, None if that is not known.
         created_at_ms: When it was made.
+        rating_spread: How far ratings scatter about what it predicts; None if the model tells that itself, has no
+            ratings, or was trained without measuring it.
     """
 
     data_name: str
@@ -89,6 +96,7 @@ class TrainingRecord:
     libraries: dict[str, str]
     commit: str | None
     created_at_ms: int
+    rating_spread: RatingSpread | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,9 @@ class Manifest(TrainingRecord):
 def dump(manifest: Manifest) -> bytes:
     """Returns the JSON form, which ends in a hash of itself."""
     fields = strict_json.encode(manifest)
+    for name in _OPTIONAL:
+        if fields[name] is None:
+            del fields[name]
     fields["manifest_sha256"] = _hash_of(fields)
     return json.dumps(fields, indent=1, sort_keys=True, allow_nan=False).encode()
 
@@ -142,7 +153,10 @@ def parse(content: bytes) -> Manifest:
     if stated != _hash_of(fields):
         raise CorruptCheckpointError("manifest.json does not match the hash that it ends in: it was altered or damaged")
     problems: list[str] = []
+    fields = dict.fromkeys(_OPTIONAL) | fields
     manifest = strict_json.decode(Manifest, fields, "manifest", problems)
+    if manifest is not None and manifest.rating_spread is not None:
+        problems += manifest.rating_spread.problems()
     if problems:
         raise MismatchedCheckpointError(problems)
     assert isinstance(manifest, Manifest)

@@ -1,6 +1,6 @@
 """Shows on a terminal how far a long command has come. Knows counts and texts only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -24,7 +24,7 @@ def progress_bar(first_message: str) -> Iterator[Report]:
     with bar:
         task = bar.add_task(first_message, total=None)
 
-        def report(done: int, total: int, message: str) -> None:
+        def report(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
             bar.update(task, completed=done, total=total, description=message)
 
         yield report

@@ -1,6 +1,6 @@
 """Names the fits: how each model is made from data. Imports one only when it is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -19,8 +19,12 @@ FITS = {
 class Progress(Protocol):
     """Is told how far a fit has come."""
 
-    def __call__(self, done: int, total: int, message: str) -> None:
-        """Reports that `done` of `total` steps are made; the message says what is going on and how well."""
+    def __call__(self, done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
+        """Reports that `done` of `total` steps are made; the message says what is going on and how well.
+
+        `figures` are losses and metrics by name ("training mse", "validation rmse"): their curves are drawn in the
+        report of a training. Hand them over by position; a figure need not be in every call.
+        """
 
 
 class FitFunction(Protocol):
@@ -45,7 +49,7 @@ class Fit:
     fit: FitFunction
 
 
-def silent(done: int, total: int, message: str) -> None:
+def silent(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
     """A `Progress` that nobody sees."""
 
 

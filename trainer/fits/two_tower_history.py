@@ -146,7 +146,7 @@ class _Training:
                 done = start + len(positions)
                 mse = squared_error / done * self._in_stars
                 message = f"epoch {epoch + 1} of {options.epochs}, training mse {mse:.4f}"
-                progress(epoch * num_rows + done, options.epochs * num_rows, message)
+                progress(epoch * num_rows + done, options.epochs * num_rows, message, {"training mse": mse})
 
     def _train(
         self,
