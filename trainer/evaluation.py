@@ -17,7 +17,7 @@ from trainer.histories import HISTORY_WINDOW, HistoryLayout
 from trainer.metrics import mae, ndcg_at_k, recall_at_k, rmse
 from trainer.ranking import best_movies
 from two_tower.manifest import Metrics
-from two_tower.scoring import rank_scores, rate_pairs
+from two_tower.scoring import rank_scores, raw_pairs
 from two_tower.serving import Model
 from two_tower.user_columns import Profiles, UserColumns
 
@@ -40,6 +40,9 @@ class Evaluation:
         predicted: The clipped rating of each held-out row, NaN where the data has no ratings. float32 [n]
         users: Users with held-out rows, by user row. int32 [B]
         lists: Their best movies, best first, by catalogue number, padded with -1. int64 [B, k]
+        unclipped: What `predicted` was before it was clipped to the scale. float32 [n]
+        deviations: The model's own standard deviation of each row's rating, NaN where it cannot tell. float32 [n]
+        num_known: Ratings of the user that the answer rests on, for each row. int64 [n]
     """
 
     metrics: Metrics
@@ -47,6 +50,13 @@ class Evaluation:
     predicted: NDArray[np.float32]
     users: NDArray[np.int32]
     lists: NDArray[np.int64]
+    unclipped: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+    num_known: NDArray[np.int64]
+
+    def relevance(self, ranks: int = RANKS) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Returns which of the first `ranks` places hold a held-out movie, bool [B, ranks], and how many there are."""
+        return relevance(self.held_out, self.users, self.lists[:, :ranks])
 
 
 def evaluate(
@@ -82,19 +92,28 @@ def evaluate(
     users, place_of_row = np.unique(held_out.user_rows, return_inverse=True)
     by_user = np.argsort(place_of_row, kind="stable")
     ends = np.cumsum(np.bincount(place_of_row, minlength=len(users)))
-    predicted = np.full(len(held_out), np.nan, np.float32)
+    unclipped = np.full(len(held_out), np.nan, np.float32)
+    deviations = np.full(len(held_out), np.nan, np.float32)
+    num_known = np.zeros(len(held_out), np.int64)
     lists = np.full((len(users), ranks), -1, np.int64)
     at_once = max(1, min(_MAX_USERS_AT_ONCE, _SCORES_AT_ONCE // max(1, len(movies))))
     for start in range(0, len(users), at_once):
         stop = min(start + at_once, len(users))
         rows = by_user[ends[start - 1] if start else 0 : ends[stop - 1]]
-        predicted[rows], lists[start:stop] = _answer(
-            model, data, layout, movies, users[start:stop], place_of_row[rows] - start, held_out.movie_rows[rows], ranks
-        )
+        columns = user_columns(data, layout, users[start:stop])
+        embeddings = model.embed_users(columns, movies)
+        positions, numbers = place_of_row[rows] - start, held_out.movie_rows[rows]
+        if model.rating_scale is not None:
+            unclipped[rows] = model.link(raw_pairs(model, embeddings, movies, positions, numbers).cpu().numpy())
+            told = model.rating_deviations(columns, movies, positions.astype(np.int64), numbers.astype(np.int64))
+            deviations[rows] = np.nan if told is None else told
+        num_known[rows] = model.count_ratings(columns)[positions]
+        lists[start:stop] = _best_unseen(model, data, layout, embeddings, movies, users[start:stop], ranks)
         if progress is not None:
             progress(stop, len(users), "evaluating")
-    metrics = _judge(held_out, place_of_row, predicted, lists[:, :RANKS], protocol)
-    return Evaluation(metrics, held_out, predicted, users, lists)
+    predicted = unclipped if model.rating_scale is None else model.rating_scale.clip(unclipped)
+    metrics = _judge(held_out, users, predicted, lists[:, :RANKS], protocol)
+    return Evaluation(metrics, held_out, predicted, users, lists, unclipped, deviations, num_known)
 
 
 def user_columns(data: Dataset, layout: HistoryLayout, users: NDArray[np.integer]) -> UserColumns:
@@ -107,43 +126,55 @@ def user_columns(data: Dataset, layout: HistoryLayout, users: NDArray[np.integer
     return UserColumns([data.user_ids[row] for row in users], profiles, layout.stored(users))
 
 
-def _answer(
+def relevance(
+    held_out: Interactions, users: NDArray[np.integer], lists: NDArray[np.integer]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Tells which places of the lists hold a held-out movie of their user.
+
+    Args:
+        held_out: Rows of these users and no others.
+        users: The users, ascending. [B]
+        lists: Catalogue numbers, padded with -1. [B, k]
+
+    Returns:
+        A mark for each place, bool [B, k], and the number of held-out movies of each user, int64 [B].
+    """
+    place_of_row = np.searchsorted(users, held_out.user_rows)
+    num_relevant = np.bincount(place_of_row, minlength=len(lists))  # [B]
+    width = int(max(held_out.movie_rows.max(initial=0), lists.max(initial=0))) + 1
+    pairs = place_of_row.astype(np.int64) * width + held_out.movie_rows
+    listed = np.arange(len(lists))[:, None] * width + lists  # [B, k]
+    hits: NDArray[np.bool_] = np.isin(listed, pairs) & (lists >= 0)  # [B, k]
+    return hits, num_relevant
+
+
+def _best_unseen(
     model: Model,
     data: Dataset,
     layout: HistoryLayout,
+    embeddings: Any,
     movies: Any,
     users: NDArray[np.int32],
-    pair_users: NDArray[np.integer],
-    pair_movies: NDArray[np.int32],
     ranks: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    embeddings = model.embed_users(user_columns(data, layout, users), movies)
-    if model.rating_scale is None:
-        ratings = np.full(len(pair_users), np.nan, np.float32)
-    else:
-        ratings = rate_pairs(model, embeddings, movies, pair_users, pair_movies)
+) -> NDArray[np.int64]:
     scores = rank_scores(model, embeddings, movies)  # [B, M]
     seen_users, seen_movies = layout.seen(users)
     device = scores.device
     scores[torch.as_tensor(seen_users, device=device), torch.as_tensor(seen_movies, device=device)] = -torch.inf
     if data.movies.available is not None:
         scores[:, torch.as_tensor(~data.movies.available, device=device)] = -torch.inf
-    return ratings, best_movies(scores, ranks)
+    return best_movies(scores, ranks)
 
 
 def _judge(
     held_out: Interactions,
-    place_of_row: NDArray[np.integer],
+    users: NDArray[np.int32],
     predicted: NDArray[np.float32],
     lists: NDArray[np.int64],
     protocol: str,
 ) -> Metrics:
     rated = ~np.isnan(held_out.ratings) & ~np.isnan(predicted)
-    num_relevant = np.bincount(place_of_row, minlength=len(lists))  # [B]
-    width = int(max(held_out.movie_rows.max(initial=0), lists.max(initial=0))) + 1
-    pairs = place_of_row.astype(np.int64) * width + held_out.movie_rows
-    listed = np.arange(len(lists))[:, None] * width + lists  # [B, k]
-    hits = np.isin(listed, pairs) & (lists >= 0)  # [B, k]
+    hits, num_relevant = relevance(held_out, users, lists)
     return Metrics(
         rmse=_known(rmse(predicted[rated], held_out.ratings[rated])),
         mae=_known(mae(predicted[rated], held_out.ratings[rated])),

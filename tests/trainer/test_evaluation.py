@@ -86,6 +86,20 @@ def test_it_equals_a_slow_computation(fitted: Fitted, window: int) -> None:
     assert dict(zip(evaluated.users.tolist(), evaluated.lists.tolist(), strict=True)) == lists
 
 
+def test_what_was_clipped_can_still_be_seen(fitted: Fitted) -> None:
+    """The clipped ratings are the unclipped ones, moved to the ends of the scale; rows know their user's ratings."""
+    data, train, test, model = fitted
+
+    evaluated = evaluate(model, data, train, test, protocol="")
+
+    assert np.array_equal(np.clip(evaluated.unclipped, 1, 5), evaluated.predicted)
+    assert evaluated.num_known[0] == (train.user_rows == test.user_rows[0]).sum()
+    assert (evaluated.num_known[test.user_rows == 3] == 0).all()
+    hits, num_relevant = evaluated.relevance()
+    assert hits.shape == (len(evaluated.users), 10)
+    assert num_relevant.sum() == len(test)
+
+
 def test_the_number_of_users_at_once_changes_nothing(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are an implementation detail."""
     data, train, test, model = fitted

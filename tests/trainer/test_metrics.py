@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.metrics import mae, ndcg_at_k, recall_at_k, rmse
+from trainer.metrics import coverage, exposures, gini, mae, mrr_at_k, mse, ndcg_at_k, recall_at_k, rmse
 from trainer.ranking import best_movies
 
 
@@ -15,6 +15,7 @@ def test_errors_of_ratings() -> None:
     predicted, actual = np.array([1, 4, 5.0]), np.array([2, 3, 3.0])
 
     assert rmse(predicted, actual) == pytest.approx(math.sqrt(2))
+    assert mse(predicted, actual) == pytest.approx(2)
     assert mae(predicted, actual) == pytest.approx(4 / 3)
 
 
@@ -81,3 +82,31 @@ def test_lists_equal_a_full_sort() -> None:
     expected = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :10]
 
     assert best_movies(scores, 10).tolist() == expected.tolist()
+
+
+def test_the_reciprocal_rank_looks_at_the_first_relevant_movie_only() -> None:
+    """First at rank 1, first at rank 3 with another behind it, none: 1, 1/3 and 0."""
+    hits = np.array([[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]], bool)
+
+    assert mrr_at_k(hits) == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert math.isnan(mrr_at_k(np.zeros((0, 10), bool)))
+
+
+def test_coverage_counts_movies_and_not_places() -> None:
+    """Two of four movies stand in lists, one of them in both; padding is no movie."""
+    counts = exposures(np.array([[2, 0], [2, -1]]), 4)
+
+    assert counts.tolist() == [1, 0, 2, 0]
+    assert coverage(counts) == 0.5
+    assert math.isnan(coverage(np.zeros(0, int)))
+
+
+def test_gini_is_nought_for_equal_shares_and_nears_one_for_a_single_movie() -> None:
+    """All equal: 0. All to one of four: 3/4. Shares 1, 2, 3 and 4 of 10: the mean difference of pairs, 1/4."""
+    four = np.array([1, 2, 3, 4])
+    by_pairs = np.abs(four[:, None] - four[None, :]).mean() / (2 * four.mean())
+
+    assert gini(np.array([3, 3, 3, 3])) == pytest.approx(0)
+    assert gini(np.array([0, 0, 8, 0])) == pytest.approx(0.75)
+    assert gini(four) == pytest.approx(by_pairs) == pytest.approx(0.25)
+    assert math.isnan(gini(np.zeros(4, int)))
