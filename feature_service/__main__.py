@@ -12,8 +12,11 @@ from marquee.v1 import feature_service_pb2
 
 from feature_service.catalogue import Catalogue
 from feature_service.embedded_redis import EmbeddedRedis
+from feature_service.event_log import EventLog
 from feature_service.handlers import FeatureHandlers
 from feature_service.histories import Histories
+from feature_service.keys import NUM_PARTITIONS
+from feature_service.log_keeper import keep_trimmed
 from feature_service.readiness import REDIS, Readiness
 from feature_service.redis_link import RedisLink
 from feature_service.settings import EMBEDDED, FeatureSettings
@@ -38,13 +41,19 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
 
         marks = StoreMarks(link)
         catalogue = Catalogue(link, marks, rng)
-        histories = Histories(link, marks, settings.history_window)
-        handlers = FeatureHandlers(Users(link, marks, now_ms), histories, catalogue, marks, now_ms)
+        log_entries = settings.log_max_entries // NUM_PARTITIONS
+        users = Users(link, marks, now_ms, log_entries=log_entries)
+        histories = Histories(link, marks, now_ms, window=settings.history_window, log_entries=log_entries)
+        event_log = EventLog(link, marks, now_ms, max_age_ms=int(settings.log_max_age_s * 1000))
+        handlers = FeatureHandlers(users, histories, catalogue, event_log, marks, now_ms)
 
         service = Service(feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"], handlers)
         health = Health([service.descriptor.full_name], [REDIS])
-        watching = asyncio.create_task(Readiness(link, catalogue, health, rng, embedded).keep())
-        stack.push_async_callback(_cancel, watching)
+        for background in (
+            Readiness(link, catalogue, health, rng, embedded).keep(),
+            keep_trimmed(event_log, rng),
+        ):
+            stack.push_async_callback(_cancel, asyncio.create_task(background))
         server = Server([service], health, listen=settings.listen, drain_timeout_s=settings.drain_timeout_s)
         yield await stack.enter_async_context(server)
 

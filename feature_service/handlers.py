@@ -7,6 +7,8 @@ from marquee.v1 import feature_service_pb2 as pb2
 
 from feature_service import request_checks
 from feature_service.catalogue import Catalogue
+from feature_service.event_log import EventLog
+from feature_service.exported_events import export_page
 from feature_service.histories import Histories, Outcome, WatchEvent
 from feature_service.import_plan import ImportColumns
 from feature_service.movie_messages import check_upserts, merge_upserts, to_message
@@ -30,11 +32,18 @@ class FeatureHandlers:
     """The handlers; `service_runtime.server` calls them by the names of the RPCs."""
 
     def __init__(
-        self, users: Users, histories: Histories, catalogue: Catalogue, marks: StoreMarks, now_ms: Callable[[], int]
+        self,
+        users: Users,
+        histories: Histories,
+        catalogue: Catalogue,
+        event_log: EventLog,
+        marks: StoreMarks,
+        now_ms: Callable[[], int],
     ) -> None:
         self._users = users
         self._histories = histories
         self._catalogue = catalogue
+        self._event_log = event_log
         self._marks = marks
         self._now_ms = now_ms
 
@@ -138,6 +147,20 @@ class FeatureHandlers:
         deleted, version = await self._users.delete(request_checks.user_id(request))
         return pb2.DeleteUserResponse(deleted=deleted, user_version=version)
 
+    async def export_events(self, request: pb2.ExportEventsRequest, call: Call) -> pb2.ExportEventsResponse:
+        """Reads the event log."""
+        limit = request_checks.export_page_size(request)
+        with request_checks.positions():
+            page = await self._event_log.read(request.position, limit)
+        return export_page(page, await self._catalogue.at_least(page.pointer))
+
+    async def register_export(self, request: pb2.RegisterExportRequest, call: Call) -> pb2.RegisterExportResponse:
+        """Holds the trimming of the event log back."""
+        request_checks.export_name(request)
+        with request_checks.positions():
+            await self._event_log.hold(request.name, request.position)
+        return pb2.RegisterExportResponse()
+
     async def get_store_info(self, request: pb2.GetStoreInfoRequest, call: Call) -> pb2.GetStoreInfoResponse:
         """Tells what this store is."""
         epoch, pointer, tainted = await self._marks.read()
@@ -148,6 +171,7 @@ class FeatureHandlers:
             num_movies=pointer.num_movies,
             history_window=self._histories.window,
             not_for_evaluation=tainted,
+            log_position=await self._event_log.end(),
         )
 
 

@@ -1,6 +1,6 @@
 """Merges events and imported histories into what users have watched. Knows values and scripts; knows no wire."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from feature_service import keys
 from feature_service.import_plan import ImportColumns, PreparedUser, prepare
-from feature_service.keys import UserKeys, user_keys, version_counter
+from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
 from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import STORE_KEYS, StoreMarks, user_version
@@ -72,16 +72,22 @@ class _Merge:
 class Histories:
     """What users have watched."""
 
-    def __init__(self, link: RedisLink, marks: StoreMarks, window: int) -> None:
+    def __init__(
+        self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, window: int, log_entries: int
+    ) -> None:
         """Stores where to write.
 
         Args:
             link: Redis.
             marks: The store's marks.
+            now_ms: Gives the time.
             window: Newest movies to keep per user.
+            log_entries: Entries that the event log of a partition keeps at most.
         """
         self._link = link
         self._marks = marks
+        self._now_ms = now_ms
+        self._log_entries = log_entries
         self.window = window
 
     async def write(self, events: Sequence[WatchEvent]) -> list[tuple[Outcome, str]]:
@@ -151,8 +157,8 @@ class Histories:
     def _command(
         self, partition: int, user_ids: list[str], places: dict[str, UserKeys], merges: dict[str, _Merge]
     ) -> Command:
-        touched = [version_counter(partition)]
-        arguments: list[Any] = [self.window]
+        touched = [version_counter(partition), log_position(partition), event_log(partition)]
+        arguments: list[Any] = [self.window, self._log_entries, self._now_ms()]
         for user_id in user_ids:
             touched += (places[user_id].state, places[user_id].tombstone, places[user_id].seen)
             arguments += merges[user_id].arguments()

@@ -4,6 +4,9 @@
     {p<nr>}:u:<id>     a user: profile and history window
     {p<nr>}:s:<id>     the user's seen set
     {p<nr>}:t:<hash>   tombstone of a deleted user; by a hash, so that his id is forgotten
+    {p<nr>}:n          position of the newest entry of the partition's event log; never goes back
+    {p<nr>}:log        event log of the partition, a stream whose ids are its positions
+    {m}:exports        hash: name of who exports events -> the positions up to which he has them
     {m}:epoch          random id of this data set
     {m}:evaluation     present once rows were imported that evaluations hold out
     {m}:catalogue      pointer: which catalogue is current, its version and size
@@ -23,6 +26,7 @@ NUM_PARTITIONS = 64
 EPOCH = b"{m}:epoch"
 NOT_FOR_EVALUATION = b"{m}:evaluation"
 CATALOGUE = b"{m}:catalogue"
+EXPORTS = b"{m}:exports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class UserKeys:
         state: Key of profile and history.
         tombstone: Key of what a deletion leaves.
         seen: Key of the seen set.
+        digest: What stands for the id where the id itself must not be kept: 32 hexadecimal digits.
     """
 
     partition: int
     state: bytes
     tombstone: bytes
     seen: bytes
+    digest: bytes
 
 
 def user_keys(user_id: str) -> UserKeys:
@@ -48,12 +54,23 @@ def user_keys(user_id: str) -> UserKeys:
     digest = hashlib.blake2b(name, digest_size=24, person=b"marquee user").digest()
     partition = int.from_bytes(digest[:8], "little") % NUM_PARTITIONS
     tag = b"{p%d}:" % partition
-    return UserKeys(partition, tag + b"u:" + name, tag + b"t:" + digest[8:].hex().encode(), tag + b"s:" + name)
+    hidden = digest[8:].hex().encode()
+    return UserKeys(partition, tag + b"u:" + name, tag + b"t:" + hidden, tag + b"s:" + name, hidden)
 
 
 def version_counter(partition: int) -> bytes:
     """Returns the key of a partition's version counter."""
     return b"{p%d}:v" % partition
+
+
+def log_position(partition: int) -> bytes:
+    """Returns the key of the position of a partition's newest log entry."""
+    return b"{p%d}:n" % partition
+
+
+def event_log(partition: int) -> bytes:
+    """Returns the key of a partition's event log."""
+    return b"{p%d}:log" % partition
 
 
 def movie_rows(catalogue_id: str) -> bytes:

@@ -5,7 +5,8 @@ Knows messages and limits; knows no storage. Each function returns the request i
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import user_pb2
 from numpy.typing import NDArray
 
+from feature_service.event_log import PositionError
+from feature_service.keys import NUM_PARTITIONS
 from feature_service.users import ProfileChange
 from feature_service.value_format import Profile
 from service_runtime.errors import InvalidRequest, Violation
@@ -34,6 +37,8 @@ MAX_RATING = 1000.0
 MAX_TIME_MS = 253_402_300_799_999
 MAX_AGE = 150
 MAX_CLEAR_FIELDS = 32
+MAX_EXPORT_PAGE = 10_000
+MAX_EXPORT_NAME_BYTES = 64
 _TEXT_BYTES = {"gender": 32, "occupation": 64, "zip": 32}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -240,6 +245,31 @@ def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
     _each(wrong, "event_times_ms", (times_ms < 0) | (times_ms > MAX_TIME_MS), f"must be 0 to {MAX_TIME_MS}")
     wrong.raise_if_any()
     return ImportRows(request.user_ids, request.movie_ids, lengths, movie_indices, ratings, times_ms)
+
+
+def export_page_size(request: pb2.ExportEventsRequest) -> int:
+    """Returns how many log entries a page may have."""
+    wrong = Violations()
+    if request.page_size and not NUM_PARTITIONS <= request.page_size <= MAX_EXPORT_PAGE:
+        wrong.add("page_size", f"must be 0 or {NUM_PARTITIONS} to {MAX_EXPORT_PAGE}")
+    wrong.raise_if_any()
+    return request.page_size or MAX_EXPORT_PAGE
+
+
+def export_name(request: pb2.RegisterExportRequest) -> None:
+    """Checks the name of who exports."""
+    wrong = Violations()
+    wrong.text("name", request.name, 1, MAX_EXPORT_NAME_BYTES)
+    wrong.raise_if_any()
+
+
+@contextmanager
+def positions() -> Iterator[None]:
+    """Refuses a request whose position is none."""
+    try:
+        yield
+    except PositionError as error:
+        raise InvalidRequest([Violation("position", str(error))]) from error
 
 
 def _profile(wrong: Violations, path: str, profile: user_pb2.UserProfile) -> Profile:

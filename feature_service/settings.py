@@ -31,6 +31,21 @@ class FeatureSettings(ServiceSettings):
     history_window: int = Field(
         default=200, ge=1, le=1000, description="Newest movies kept per user; older ones stay in the seen set only."
     )
+    log_max_entries: int = Field(
+        default=1_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description=(
+            "Entries that the event log keeps at most, in all; about 100 bytes each. Beyond it the oldest go, also "
+            "those that a registered export has not read, which then sees a gap."
+        ),
+    )
+    log_max_age_s: float = Field(
+        default=30 * 86_400.0,
+        gt=0,
+        le=3650 * 86_400.0,
+        description="How old entries of the event log become, in seconds, unless a registered export still needs them.",
+    )
     redis_timeout_s: float = Field(
         default=5.0, gt=0, le=60, description="How long one command to Redis may take, in seconds."
     )

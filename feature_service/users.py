@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from feature_service.keys import UserKeys, user_keys, version_counter
+from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
 from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import STORE_KEYS, StoreMarks, user_version
@@ -75,10 +75,12 @@ class ProfileChange:
 class Users:
     """The users of the store."""
 
-    def __init__(self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int]) -> None:
+    def __init__(self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, log_entries: int) -> None:
+        """Stores where users are, and how many entries the event log of a partition keeps at most."""
         self._link = link
         self._marks = marks
         self._now_ms = now_ms
+        self._log_entries = log_entries
 
     async def read(self, user_ids: Sequence[str], *, with_seen: bool = False) -> StoredUsers:
         """Returns users in the order of their ids, in one read."""
@@ -119,11 +121,14 @@ class Users:
     async def delete(self, user_id: str) -> tuple[bool, str]:
         """Forgets a user; returns whether there was one, and the version of his absence."""
         place = user_keys(user_id)
-        touched = (version_counter(place.partition), place.state, place.tombstone, place.seen)
-        evaluate = ("EVAL", script("delete_user"), len(touched), *touched, self._now_ms())
+        partition = place.partition
+        logs = (log_position(partition), event_log(partition))
+        touched = (version_counter(partition), *logs, place.state, place.tombstone, place.seen)
+        arguments = (self._now_ms(), self._log_entries, place.digest)
+        evaluate = ("EVAL", script("delete_user"), len(touched), *touched, *arguments)
         marks, (existed, counter) = await self._link.commands([("MGET", *STORE_KEYS), evaluate])
         epoch, _ = await self._marks.resolve(marks)
-        return bool(existed), user_version(epoch, place.partition, counter)
+        return bool(existed), user_version(epoch, partition, counter)
 
 
 def by_partition(places: Mapping[str, UserKeys]) -> dict[int, list[str]]:

@@ -18,6 +18,9 @@ bytes, if all numbers are below 16384; else format 2, ascending numbers as LEB12
 What is written depends on the set alone, not on how it came about.
 
 Tombstone (format 1): u8 format · 3 zero bytes · u32 incarnation · u64 version · i64 deleted_at_ms
+Log entry: a stream entry with the fields t (written at, in ms), and either u (user id) and e (an entry of 24 bytes), an
+event, or h (what stands for the id) and d (deleted at, in ms), a deletion
+Log positions: one u64 per partition
 Movie (format 1): u8 format · u64 catalogue version of its last change · JSON
 Catalogue pointer: text "ID VERSION NUM_MOVIES"
 """
@@ -25,13 +28,15 @@ Catalogue pointer: text "ID VERSION NUM_MOVIES"
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from feature_service.keys import NUM_PARTITIONS
 
 FORMAT = 1
 SEEN_BITMAP, SEEN_DELTAS = 1, 2
@@ -101,6 +106,24 @@ class StoredMovie:
     genres: tuple[str, ...] = ()
     bags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     removed: bool = False
+
+
+class LogEntry(NamedTuple):
+    """One entry of the event log: an event of a user, or a deletion.
+
+    Attributes:
+        written_at_ms: When it was written.
+        user_id: Of an event; empty for a deletion.
+        event: Of an event; bytes of `ENTRY`.
+        digest: Of a deletion: what stands for the user's id, see `keys.UserKeys`.
+        deleted_at_ms: Of a deletion.
+    """
+
+    written_at_ms: int
+    user_id: str
+    event: bytes
+    digest: str
+    deleted_at_ms: int
 
 
 class CataloguePointer(NamedTuple):
@@ -224,6 +247,33 @@ def unpack_seen(value: bytes) -> NDArray[np.uint32]:
     place = np.arange(len(body)) - np.repeat(starts, np.diff(np.append(starts, len(body))))
     parts = (body & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
     return np.cumsum(np.add.reduceat(parts, starts)).astype(np.uint32)
+
+
+def unpack_log_entry(fields: Mapping[bytes, bytes]) -> LogEntry:
+    """Returns an entry of the event log."""
+    return LogEntry(
+        int(fields[b"t"]),
+        fields.get(b"u", b"").decode(),
+        fields.get(b"e", b""),
+        fields.get(b"h", b"").decode(),
+        int(fields.get(b"d", 0)),
+    )
+
+
+def pack_positions(positions: Sequence[int]) -> bytes:
+    """Returns positions of the event log."""
+    return np.array(positions, "<u8").tobytes()
+
+
+def unpack_positions(packed: bytes) -> tuple[int, ...]:
+    """Returns positions of the event log.
+
+    Raises:
+        ValueError: The bytes hold no such number of them.
+    """
+    if len(packed) != NUM_PARTITIONS * 8:
+        raise ValueError(f"log positions have {len(packed)} bytes; {NUM_PARTITIONS * 8} would be right")
+    return tuple(np.frombuffer(packed, "<u8").tolist())
 
 
 def pack_movie(movie: StoredMovie) -> bytes:

@@ -5,8 +5,12 @@
 -- Rated events below the key of the oldest kept movie of a full window are dropped. All of these are maxima and a floor
 -- that only rises, so any order and repetition of the same events ends in the same bytes but for the version.
 --
--- KEYS  1 version counter; then per user: state, tombstone, seen set
--- ARGV  1 window; then per user: events; prepared state; its seen set; assumed deletion time, "" for any
+-- An event that changes something, or would have but for a full window of newer ones, is appended to the partition's log;
+-- what is imported is not.
+--
+-- KEYS  1 version counter, 2 log position, 3 log; then per user: state, tombstone, seen set
+-- ARGV  1 window, 2 entries that the log keeps at most, 3 the time in ms; then per user: events; prepared state; its seen
+--       set; assumed deletion time, "" for any
 --       Either events (24 bytes each, as entries) or a prepared state is given, or neither: then nothing changes.
 --       A prepared state is written as it is if the user has none, and else merged as the events that it holds.
 -- Returns per user a version counter and one letter per event (A applied, D duplicate, S stale), the entries of a
@@ -24,6 +28,12 @@ local version
 local function next_version()
   version = version or redis.call("INCR", KEYS[1])
   return version
+end
+
+local function log_event(state_key, event)
+  local position = string.format("%.0f-0", redis.call("INCR", KEYS[2]))
+  redis.call("XADD", KEYS[3], "MAXLEN", "~", ARGV[2], position,
+    "t", ARGV[3], "u", string.match(state_key, "^{p%d+}:u:(.*)$"), "e", event)
 end
 
 local function read_event(bytes, position)
@@ -356,6 +366,13 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
   for position, event in ipairs(events) do
     statuses[position] = event.late and "S" or apply(event, movies)
   end
+  if prepared == "" then
+    for position, status in ipairs(statuses) do
+      if status == "A" then
+        log_event(state_key, string.sub(bytes, (position - 1) * EVENT_BYTES + 1, position * EVENT_BYTES))
+      end
+    end
+  end
   local new_entries, new_older, floor = write_body(entries, rated_earlier, movies)
   if floor then
     for position, event in ipairs(events) do
@@ -375,8 +392,8 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
 end
 
 local replies = {}
-for user = 1, (#KEYS - 1) / 3 do
-  local key, argument = 3 * user - 1, 4 * user - 2
+for user = 1, (#KEYS - 3) / 3 do
+  local key, argument = 3 * user + 1, 4 * user
   local counter, statuses = merge(KEYS[key], KEYS[key + 1], KEYS[key + 2],
     ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3])
   replies[#replies + 1] = counter

@@ -154,7 +154,7 @@ def marks_on():
     async def write(url: str) -> list[str]:
         link = RedisLink(url, timeout_s=5, max_connections=2)
         await link.probe()
-        histories = Histories(link, StoreMarks(link), window=5)
+        histories = Histories(link, StoreMarks(link), lambda: 0, window=5, log_entries=1000)
         event = WatchEvent("e", "u", 70_000, 4.5, 1000)
         letters = [(await histories.write([event]))[0][0].value for _ in range(2)]
         await link.close()

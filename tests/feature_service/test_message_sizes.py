@@ -8,12 +8,16 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import movie_pb2, user_pb2
 
 from feature_service.catalogue import Mirror
+from feature_service.event_log import START, LogPage
+from feature_service.exported_events import export_page
 from feature_service.movie_messages import MAX_MOVIE_BYTES, to_message
 from feature_service.request_checks import MAX_TIME_MS
 from feature_service.user_answers import MAX_SEEN_NUMBERS, full_users, user_columns
 from feature_service.users import StoredUser
 from feature_service.value_format import (
     ENTRY,
+    CataloguePointer,
+    LogEntry,
     StoredMovie,
     pack_profile_field,
     pack_seen,
@@ -97,6 +101,22 @@ def test_answers_about_events_fit():
     )
 
     assert pb2.WriteEventsResponse(results=[refusal] * 1000).ByteSize() < LIMIT
+
+
+def test_pages_of_the_event_log_fit():
+    """10,000 events of as many users and movies with the longest ids are below 4 MiB, and so are as many deletions."""
+    entry = np.zeros(1, ENTRY)
+    mirror = Mirror("c")
+    mirror.put(0, StoredMovie("m" * 128))
+    events = [LogEntry(MAX_TIME_MS, user_id, entry.tobytes(), "", 0) for user_id in ids(10_000)]
+    deletions = [LogEntry(MAX_TIME_MS, "", b"", "d" * 32, MAX_TIME_MS)] * 10_000
+    for entries in (events, deletions):
+        page = LogPage(entries, START, False, 2**63, "e" * 16, CataloguePointer("c", 1, 1))
+
+        reply = export_page(page, mirror)
+
+        # Distinct movies cannot be made up here without 10,000 of them: their ids are as long as the users'.
+        assert reply.ByteSize() + 10_000 * 131 < LIMIT
 
 
 def test_typed_users_fit():

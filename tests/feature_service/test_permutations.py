@@ -66,7 +66,7 @@ class Store:
 
     def __init__(self, link, marks):
         self._link = link
-        self._histories = Histories(link, marks, WINDOW)
+        self._histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000)
         self._num_users = 0
 
     async def state_after(self, calls: list[list[Event]]) -> tuple[bytes, bytes]:
@@ -149,7 +149,7 @@ async def test_writers_at_once_end_in_the_same_bytes(link, marks):
     """Forty calls that race for one user leave what one call would have left."""
     rng = random.Random(1)
     events = [(f"e{i}", rng.choice(MOVIES), rng.choice([None, 2.0, 3.0]), rng.randrange(9)) for i in range(200)]
-    histories = Histories(link, marks, WINDOW)
+    histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000)
     writes = [[WatchEvent(name, "u", *rest) for name, *rest in events[i::40]] for i in range(40)]
 
     await asyncio.gather(*(histories.write(write) for write in writes))

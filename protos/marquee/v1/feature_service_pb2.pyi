@@ -664,6 +664,189 @@ class DeleteUserResponse(_message.Message):
 Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015
 
 @_typing.final
+class ExportEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """next_position of the previous page or GetStoreInfo.log_position; empty for the beginning of the log. One of another
+    store, or of a state that this store was restored to from before, is FAILED_PRECONDITION: take a new snapshot.
+    """
+    page_size: _builtins.int
+    """Entries a page, 64 to 10,000; 0 means 10,000. A page may hold fewer although more follow."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEventsRequest: _TypeAlias = ExportEventsRequest  # noqa: Y015
+
+@_typing.final
+class ExportedEvents(_message.Message):
+    """Events as little-endian arrays: E events of U distinct users and M distinct movies. Those of one user stand in the order
+    in which they were written; what a user's history is follows from the events alone, see event_hashes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    USER_INDICES_FIELD_NUMBER: _builtins.int
+    MOVIE_IDS_FIELD_NUMBER: _builtins.int
+    MOVIE_INDICES_FIELD_NUMBER: _builtins.int
+    RATINGS_FIELD_NUMBER: _builtins.int
+    EVENT_TIMES_MS_FIELD_NUMBER: _builtins.int
+    EVENT_HASHES_FIELD_NUMBER: _builtins.int
+    user_indices: _builtins.bytes
+    """Per event the position in user_ids. uint32 [E]"""
+    movie_indices: _builtins.bytes
+    """Per event the position in movie_ids. uint32 [E]"""
+    ratings: _builtins.bytes
+    """Stars, NaN where not rated. float32 [E]"""
+    event_times_ms: _builtins.bytes
+    """Epoch milliseconds. int64 [E]"""
+    event_hashes: _builtins.bytes
+    """What stands for the event_id. Of two events of a user about a movie the newer by (event_time, hash, rating) is kept,
+    and where it has no rating that of the newest rated one. uint64 [E]
+    """
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The distinct users. [U]"""
+
+    @_builtins.property
+    def movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The distinct movies. [M]"""
+
+    def __init__(
+        self,
+        *,
+        user_ids: _abc.Iterable[_builtins.str] | None = ...,
+        user_indices: _builtins.bytes = ...,
+        movie_ids: _abc.Iterable[_builtins.str] | None = ...,
+        movie_indices: _builtins.bytes = ...,
+        ratings: _builtins.bytes = ...,
+        event_times_ms: _builtins.bytes = ...,
+        event_hashes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_hashes", b"event_hashes", "event_times_ms", b"event_times_ms", "movie_ids", b"movie_ids", "movie_indices", b"movie_indices", "ratings", b"ratings", "user_ids", b"user_ids", "user_indices", b"user_indices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedEvents: _TypeAlias = ExportedEvents  # noqa: Y015
+
+@_typing.final
+class DeletedUser(_message.Message):
+    """A user who was deleted: everything about him up to then is to be forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_DIGEST_FIELD_NUMBER: _builtins.int
+    DELETED_AT_FIELD_NUMBER: _builtins.int
+    user_digest: _builtins.str
+    """What stands for his id, which is forgotten: 32 hexadecimal digits, as marquee.client.user_digest computes them."""
+    @_builtins.property
+    def deleted_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        user_digest: _builtins.str = ...,
+        deleted_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at", "user_digest", b"user_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletedUser: _TypeAlias = DeletedUser  # noqa: Y015
+
+@_typing.final
+class ExportEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    DELETED_USERS_FIELD_NUMBER: _builtins.int
+    NEXT_POSITION_FIELD_NUMBER: _builtins.int
+    NUM_BEHIND_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    next_position: _builtins.str
+    """Ask for the next page with it."""
+    num_behind: _builtins.int
+    """Entries that were there already and are not in this page; the log has been read when it is 0."""
+    gap: _builtins.bool
+    """Entries between the position and this page were trimmed: what was read so far lacks events. Take a new snapshot."""
+    @_builtins.property
+    def events(self) -> Global___ExportedEvents: ...
+    @_builtins.property
+    def deleted_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletedUser]: ...
+    def __init__(
+        self,
+        *,
+        events: Global___ExportedEvents | None = ...,
+        deleted_users: _abc.Iterable[Global___DeletedUser] | None = ...,
+        next_position: _builtins.str = ...,
+        num_behind: _builtins.int = ...,
+        gap: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_users", b"deleted_users", "events", b"events", "gap", b"gap", "next_position", b"next_position", "num_behind", b"num_behind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEventsResponse: _TypeAlias = ExportEventsResponse  # noqa: Y015
+
+@_typing.final
+class RegisterExportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Who reads, 1 to 64 bytes; each name has one position."""
+    position: _builtins.str
+    """Up to where he has the log; empty ends the registration. A log that outgrows the configured number of entries is
+    trimmed all the same.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        position: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterExportRequest: _TypeAlias = RegisterExportRequest  # noqa: Y015
+
+@_typing.final
+class RegisterExportResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterExportResponse: _TypeAlias = RegisterExportResponse  # noqa: Y015
+
+@_typing.final
 class GetStoreInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -688,6 +871,7 @@ class GetStoreInfoResponse(_message.Message):
     NUM_MOVIES_FIELD_NUMBER: _builtins.int
     HISTORY_WINDOW_FIELD_NUMBER: _builtins.int
     NOT_FOR_EVALUATION_FIELD_NUMBER: _builtins.int
+    LOG_POSITION_FIELD_NUMBER: _builtins.int
     store_epoch: _builtins.str
     """Random id made with the data set and changed on restore: versions of another epoch cannot be compared."""
     catalogue_id: _builtins.str
@@ -697,6 +881,8 @@ class GetStoreInfoResponse(_message.Message):
     """Newest movies kept per user."""
     not_for_evaluation: _builtins.bool
     """Set once histories were imported with not_for_evaluation: it holds rows that evaluations hold out."""
+    log_position: _builtins.str
+    """The end of the event log: ExportEvents from here gives what happens from now on."""
     def __init__(
         self,
         *,
@@ -706,10 +892,11 @@ class GetStoreInfoResponse(_message.Message):
         num_movies: _builtins.int = ...,
         history_window: _builtins.int = ...,
         not_for_evaluation: _builtins.bool = ...,
+        log_position: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_id", b"catalogue_id", "catalogue_version", b"catalogue_version", "history_window", b"history_window", "not_for_evaluation", b"not_for_evaluation", "num_movies", b"num_movies", "store_epoch", b"store_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_id", b"catalogue_id", "catalogue_version", b"catalogue_version", "history_window", b"history_window", "log_position", b"log_position", "not_for_evaluation", b"not_for_evaluation", "num_movies", b"num_movies", "store_epoch", b"store_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,6 +75,16 @@ class FeatureServiceStub:
                 request_serializer=marquee_dot_v1_dot_feature__service__pb2.DeleteUserRequest.SerializeToString,
                 response_deserializer=marquee_dot_v1_dot_feature__service__pb2.DeleteUserResponse.FromString,
                 _registered_method=True)
+        self.ExportEvents = channel.unary_unary(
+                '/marquee.v1.FeatureService/ExportEvents',
+                request_serializer=marquee_dot_v1_dot_feature__service__pb2.ExportEventsRequest.SerializeToString,
+                response_deserializer=marquee_dot_v1_dot_feature__service__pb2.ExportEventsResponse.FromString,
+                _registered_method=True)
+        self.RegisterExport = channel.unary_unary(
+                '/marquee.v1.FeatureService/RegisterExport',
+                request_serializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.SerializeToString,
+                response_deserializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.FromString,
+                _registered_method=True)
         self.GetStoreInfo = channel.unary_unary(
                 '/marquee.v1.FeatureService/GetStoreInfo',
                 request_serializer=marquee_dot_v1_dot_feature__service__pb2.GetStoreInfoRequest.SerializeToString,
@@ -142,6 +152,20 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportEvents(self, request, context):
+        """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterExport(self, request, context):
+        """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStoreInfo(self, request, context):
         """Tells what this store is.
         """
@@ -191,6 +215,16 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.DeleteUser,
                     request_deserializer=marquee_dot_v1_dot_feature__service__pb2.DeleteUserRequest.FromString,
                     response_serializer=marquee_dot_v1_dot_feature__service__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'ExportEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportEvents,
+                    request_deserializer=marquee_dot_v1_dot_feature__service__pb2.ExportEventsRequest.FromString,
+                    response_serializer=marquee_dot_v1_dot_feature__service__pb2.ExportEventsResponse.SerializeToString,
+            ),
+            'RegisterExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterExport,
+                    request_deserializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.FromString,
+                    response_serializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.SerializeToString,
             ),
             'GetStoreInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreInfo,
@@ -415,6 +449,60 @@ class FeatureService:
             '/marquee.v1.FeatureService/DeleteUser',
             marquee_dot_v1_dot_feature__service__pb2.DeleteUserRequest.SerializeToString,
             marquee_dot_v1_dot_feature__service__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marquee.v1.FeatureService/ExportEvents',
+            marquee_dot_v1_dot_feature__service__pb2.ExportEventsRequest.SerializeToString,
+            marquee_dot_v1_dot_feature__service__pb2.ExportEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marquee.v1.FeatureService/RegisterExport',
+            marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.SerializeToString,
+            marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class FeatureServiceStub:
     """Takes in watch and rating events. Order-independent and idempotent: retrying a whole call is safe."""
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.DeleteUserRequest, _feature_service_pb2.DeleteUserResponse]
     """Forgets a user. Leaves a tombstone: events older than the deletion are STALE from then on. Idempotent."""
+    ExportEvents: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ExportEventsRequest, _feature_service_pb2.ExportEventsResponse]
+    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+    RegisterExport: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]
+    """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
     GetStoreInfo: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]
     """Tells what this store is."""
 
@@ -77,6 +81,10 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """Takes in watch and rating events. Order-independent and idempotent: retrying a whole call is safe."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.DeleteUserRequest, _feature_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Forgets a user. Leaves a tombstone: events older than the deletion are STALE from then on. Idempotent."""
+    ExportEvents: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ExportEventsRequest, _feature_service_pb2.ExportEventsResponse]  # type: ignore[assignment]
+    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+    RegisterExport: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]  # type: ignore[assignment]
+    """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
     GetStoreInfo: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]  # type: ignore[assignment]
     """Tells what this store is."""
 
@@ -146,6 +154,22 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.DeleteUserResponse, _abc.Awaitable[_feature_service_pb2.DeleteUserResponse]]:
         """Forgets a user. Leaves a tombstone: events older than the deletion are STALE from then on. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ExportEvents(
+        self,
+        request: _feature_service_pb2.ExportEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_service_pb2.ExportEventsResponse, _abc.Awaitable[_feature_service_pb2.ExportEventsResponse]]:
+        """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+
+    @_abc_1.abstractmethod
+    def RegisterExport(
+        self,
+        request: _feature_service_pb2.RegisterExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_service_pb2.RegisterExportResponse, _abc.Awaitable[_feature_service_pb2.RegisterExportResponse]]:
+        """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
 
     @_abc_1.abstractmethod
     def GetStoreInfo(
