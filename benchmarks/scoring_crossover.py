@@ -1,6 +1,6 @@
 """Up to how many rows of a batch is numpy cheaper than torch on a CPU?
 
-Ranks the same random users over catalogues of three sizes by both implementations of `model_service.scoring`, each
+Ranks the same random users over catalogues of three sizes by both implementations of `two_tower.top_k`, each
 with 100 seen movies a user. The default of MODEL_NUMPY_MAX_ROWS rests on the answer.
 """
 
@@ -15,8 +15,8 @@ from rich.console import Console
 
 from benchmarks.record import record
 from model_service.catalogue import Catalogue, CatalogueMovie
-from model_service.filters import MovieFilter, Permitted
-from model_service.scoring import MovieMatrix, NumpyScorer, TorchScorer
+from model_service.filters import MovieFilter, permit
+from two_tower.top_k import MovieMatrix, NumpyScorer, TorchScorer
 
 CATALOGUES = (1_682, 3_706, 62_423)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -47,7 +47,7 @@ def main() -> None:
         for rows in ROWS:
             users = torch.randn(rows, DIMENSIONS)
             seen = [rng.choice(num_movies, SEEN, replace=False) for _ in range(rows)]
-            permitted = Permitted.of([MovieFilter()] * rows, seen, catalogue)
+            permitted = permit([MovieFilter()] * rows, seen, catalogue)
             wanted = (users, movies, [K] * rows, permitted)
             numpy_ms = fastest_ms(partial(NumpyScorer().rank, *wanted))
             torch_ms = fastest_ms(partial(TorchScorer().rank, *wanted))

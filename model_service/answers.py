@@ -119,7 +119,7 @@ def similar_movies(
 
 def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_service_pb2.RankedMovie]:
     movies = generation.catalogue.movies
-    known = generation.embeddings.known
+    known = generation.heads.known
     numbers, scores = row.ranked.numbers.tolist(), row.ranked.scores.tolist()
     ratings = [None] * len(numbers) if row.ratings is None else row.ratings.tolist()
     with_movie = view == movie_pb2.MOVIE_VIEW_MOVIE
@@ -146,7 +146,7 @@ def _movie(movie: CatalogueMovie) -> movie_pb2.Movie:
 
 
 def _is_cold(generation: Generation, number: int) -> bool:
-    return not generation.embeddings.known[number]
+    return not generation.heads.known[number]
 
 
 def _source(user: AnsweredUser) -> model_service_pb2.AnswerSource.ValueType:

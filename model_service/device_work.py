@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from marquee.client.columns import UserRows
 from marquee.client.user_version import UserVersion, UserVersionError
 from numpy.typing import NDArray
 
-from model_service.filters import MovieFilter, Permitted
+from model_service.filters import MovieFilter, permit
 from model_service.generation import Generation
 from model_service.queries import (
     Answer,
@@ -26,8 +27,8 @@ from model_service.queries import (
     UserOutcome,
     UserQuery,
 )
-from model_service.scoring import NumpyScorer, Ranked, Scorer, TorchScorer
 from model_service.user_rows import AssembledUsers, assemble
+from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
 
 _NO_MOVIES = Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
@@ -105,16 +106,14 @@ class _Batch:
         self._generation = generation
         self._scorer_for = scorer_for
         self.assembled: AssembledUsers | None = None
-        self._rating_vectors = self._ranking_vectors = torch.zeros(0)
+        self._users: Any = None
         self._bad_rows: set[int] = set()
         if queries:
             positions = [-1 if stored is None else stored.row_of.get(query.user_id or "", -1) for query in queries]
             rows = None if stored is None else stored.rows
             self.assembled = assemble(queries, rows, positions, generation.checkpoint, now_ms)
-            users = generation.checkpoint.model.embed_users(self.assembled.columns, generation.embeddings)
-            self._rating_vectors, self._ranking_vectors = users.rating_vectors, users.ranking_vectors
-            finite = users.rating_vectors.isfinite().all(dim=-1) & users.ranking_vectors.isfinite().all(dim=-1)
-            self._bad_rows = set(torch.nonzero(~finite).flatten().tolist())
+            self._users = generation.heads.embed(self.assembled.columns)
+            self._bad_rows = set(np.flatnonzero(~generation.heads.finite_rows(self._users)).tolist())
 
     def answers(self, tasks: Sequence[Task], slots: Sequence[_Slot]) -> list[Answer | Exception]:
         answers: dict[int, Answer | Exception] = {}
@@ -139,10 +138,8 @@ class _Batch:
         ratings, rounded, scores = (np.full(len(rows), np.nan, np.float32) for _ in range(3))
         if good.any():
             ratings[good], rounded[good] = self._stars(rows[good], numbers[good])
-            scorer = self._scorer_for(len(self._ranking_vectors))
-            scores[good] = scorer.score_pairs(
-                self._ranking_vectors, self._generation.ranking, rows[good], numbers[good]
-            )
+            scorer = self._scorer_for(len(self._users))
+            scores[good] = self._generation.heads.score_pairs(scorer, self._users, rows[good], numbers[good])
         answers: dict[int, Answer] = {}
         start = 0
         for place, task in tasks:
@@ -180,9 +177,9 @@ class _Batch:
     ) -> list[RankedRow]:
         if not rows:
             return []
-        permitted = Permitted.of(filters, excluded, self._generation.catalogue)
-        vectors = self._ranking_vectors[torch.tensor(rows, device=self._ranking_vectors.device)]
-        ranked = self._scorer_for(len(rows)).rank(vectors, self._generation.ranking, ks, permitted)
+        permitted = permit(filters, excluded, self._generation.catalogue)
+        scorer = self._scorer_for(len(rows))
+        ranked = self._generation.heads.rank(scorer, self._users, np.array(rows, np.int64), ks, permitted)
         if self._generation.checkpoint.model.rating_scale is None:
             return [RankedRow(each, None) for each in ranked]
         lengths = [len(each.numbers) for each in ranked]
@@ -194,10 +191,10 @@ class _Batch:
     def _find_similar(self, tasks: Sequence[tuple[int, SimilarTask]]) -> dict[int, Answer]:
         if not tasks:
             return {}
-        cosines = self._generation.cosines
+        cosines = self._generation.heads.cosines
         numbers = torch.tensor([task.movie_number for _, task in tasks], device=cosines.vectors.device)
         itself = [np.array([task.movie_number], np.int64) for _, task in tasks]
-        permitted = Permitted.of([task.movie_filter for _, task in tasks], itself, self._generation.catalogue)
+        permitted = permit([task.movie_filter for _, task in tasks], itself, self._generation.catalogue)
         scorer = self._scorer_for(len(tasks))
         ranked = scorer.rank(cosines.vectors[numbers], cosines, [task.k for _, task in tasks], permitted)
         return {
@@ -209,12 +206,11 @@ class _Batch:
         self, rows: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         model = self._generation.checkpoint.model
-        scorer = self._scorer_for(len(self._rating_vectors))
-        raw = scorer.score_pairs(self._rating_vectors, self._generation.rating, rows, numbers)
         if model.rating_scale is None:
-            unknown = np.full(len(raw), np.nan, np.float32)
+            unknown = np.full(len(rows), np.nan, np.float32)
             return unknown, unknown
-        ratings = model.rating_scale.clip(model.link(raw))
+        scorer = self._scorer_for(len(self._users))
+        ratings = self._generation.heads.rate_pairs(scorer, self._users, rows, numbers)
         return ratings, model.rating_scale.round(ratings)
 
     def _seen(self, row: int) -> NDArray[np.int64]:

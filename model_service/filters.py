@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.catalogue import Catalogue
+from two_tower.permitted import Permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +55,19 @@ class MovieFilter:
         return passes
 
 
-@dataclass(frozen=True, slots=True)
-class Permitted:
-    """Which movies each row of a batch may be answered: masks that rows share, and exclusions of their own.
-
-    Attributes:
-        masks: bool [F, M]
-        mask_of_row: int64 [B]
-        excluded_rows: Row of each exclusion, ascending. int64 [X]
-        excluded_numbers: Catalogue number of each exclusion. int64 [X]
-    """
-
-    masks: NDArray[np.bool_]
-    mask_of_row: NDArray[np.int64]
-    excluded_rows: NDArray[np.int64]
-    excluded_numbers: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.mask_of_row)
-
-    def of_row(self, row: int) -> NDArray[np.bool_]:
-        """Returns True for the movies that the row may be answered. bool [M]."""
-        mask: NDArray[np.bool_] = self.masks[self.mask_of_row[row]].copy()
-        start, stop = np.searchsorted(self.excluded_rows, (row, row + 1))
-        mask[self.excluded_numbers[start:stop]] = False
-        return mask
-
-    @classmethod
-    def of(
-        cls, filters: Sequence[MovieFilter], excluded: Sequence[NDArray[np.int64]], catalogue: Catalogue
-    ) -> "Permitted":
-        """Applies one filter and one array of excluded catalogue numbers per row; equal filters are applied once."""
-        distinct = list(dict.fromkeys(filters))
-        position = {movie_filter: index for index, movie_filter in enumerate(distinct)}
-        rows = np.repeat(np.arange(len(excluded), dtype=np.int64), [len(numbers) for numbers in excluded])
-        numbers = np.concatenate([np.zeros(0, np.int64), *excluded])
-        known = numbers < len(catalogue)
-        return cls(
-            np.stack([movie_filter.mask(catalogue) for movie_filter in distinct]),
-            np.array([position[movie_filter] for movie_filter in filters], np.int64),
-            rows[known],
-            numbers[known],
-        )
+def permit(filters: Sequence[MovieFilter], excluded: Sequence[NDArray[np.int64]], catalogue: Catalogue) -> Permitted:
+    """Applies one filter and one array of excluded catalogue numbers per row; equal filters are applied once."""
+    distinct = list(dict.fromkeys(filters))
+    position = {movie_filter: index for index, movie_filter in enumerate(distinct)}
+    rows = np.repeat(np.arange(len(excluded), dtype=np.int64), [len(numbers) for numbers in excluded])
+    numbers = np.concatenate([np.zeros(0, np.int64), *excluded])
+    known = numbers < len(catalogue)
+    return Permitted(
+        np.stack([movie_filter.mask(catalogue) for movie_filter in distinct]),
+        np.array([position[movie_filter] for movie_filter in filters], np.int64),
+        rows[known],
+        numbers[known],
+    )
 
 
 def _having(catalogue: Catalogue, genre: str) -> NDArray[np.bool_]:

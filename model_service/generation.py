@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from model_service.catalogue import Catalogue
-from model_service.scoring import MovieMatrix
 from two_tower.checkpoint import Checkpoint
-from two_tower.serving import MovieEmbeddings
+from two_tower.heads import Heads, heads_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,18 +16,12 @@ class Generation:
     Attributes:
         checkpoint: The model and what it says about itself.
         catalogue: The movies.
-        embeddings: Their embeddings, in the order of the catalogue.
-        rating: Rating head.
-        ranking: Ranking head.
-        cosines: Ranking vectors at length 1.
+        heads: What ranks and rates them, in the order of the catalogue.
     """
 
     checkpoint: Checkpoint
     catalogue: Catalogue
-    embeddings: MovieEmbeddings
-    rating: MovieMatrix
-    ranking: MovieMatrix
-    cosines: MovieMatrix
+    heads: Heads
 
     @classmethod
     def build(cls, checkpoint: Checkpoint, catalogue: Catalogue) -> "Generation":
@@ -38,20 +31,8 @@ class Generation:
         which embeddings a changed movie touches.
         """
         with torch.inference_mode():
-            return cls._build(checkpoint, catalogue)
-
-    @classmethod
-    def _build(cls, checkpoint: Checkpoint, catalogue: Catalogue) -> "Generation":
-        embeddings = checkpoint.model.embed_movies(catalogue.columns())
-        ranking = MovieMatrix.of(embeddings.ranking_vectors, embeddings.ranking_biases)
-        return cls(
-            checkpoint,
-            catalogue,
-            embeddings,
-            MovieMatrix.of(embeddings.rating_vectors, embeddings.rating_biases),
-            ranking,
-            ranking.cosines(),
-        )
+            embeddings = checkpoint.model.embed_movies(catalogue.columns())
+            return cls(checkpoint, catalogue, heads_of(checkpoint.model, embeddings))
 
     def over(self, catalogue: Catalogue) -> "Generation":
         """Returns the same checkpoint over another catalogue; runs the movie tower only if it would see a change."""

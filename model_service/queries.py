@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
-from model_service.scoring import Ranked
+from two_tower.top_k import Ranked
 
 
 @dataclass(frozen=True, slots=True)

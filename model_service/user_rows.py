@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model_service.queries import ProfileFields, Source, UserQuery, Watched
 from two_tower.checkpoint import Checkpoint
+from two_tower.serving import Model
 from two_tower.user_columns import Histories, Profiles, UserColumns
 
 _NOTHING = Watched(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
@@ -81,7 +82,8 @@ def assemble(
             np.array([row.complete for row in rows], np.bool_),
         ),
     )
-    sources = [_source(row, bool(trained[b]) and row.user_id is not None) for b, row in enumerate(rows)]
+    model = checkpoint.model
+    sources = [_source(row, bool(trained[b]) and row.user_id is not None, model) for b, row in enumerate(rows)]
     return AssembledUsers(columns, sources, [row.seen for row in rows])
 
 
@@ -197,9 +199,10 @@ def _times(watched: Watched) -> NDArray[np.int64]:
     return watched.event_times_ms
 
 
-def _source(row: _Row, trained: bool) -> Source:
+def _source(row: _Row, trained: bool, model: Model) -> Source:
+    """Returns what an answer rests on: never what the model makes no use of."""
     if trained:
         return Source.PERSONAL
-    if len(row.history):
+    if model.uses_history and len(row.history):
         return Source.FOLDED_IN
-    return Source.POPULAR if row.profile.is_empty else Source.PROFILE
+    return Source.PROFILE if model.uses_profile and not row.profile.is_empty else Source.POPULAR

@@ -19,8 +19,9 @@ def rate_all(model: Model, users: Any, movies: Any) -> NDArray[np.float32]:
         movies: What its `embed_movies` gave.
     """
     if isinstance(model, PairwiseModel):
-        return _stars(model, model.raw_ratings_of_all(users.inputs, movies.inputs))
-    return _stars(model, users.rating_vectors @ movies.rating_vectors.T + movies.rating_biases)  # [B, M]
+        return stars(model, model.raw_ratings_of_all(users.inputs, movies.inputs).cpu().numpy())
+    raw: Tensor = users.rating_vectors @ movies.rating_vectors.T + movies.rating_biases  # [B, M]
+    return stars(model, raw.cpu().numpy())
 
 
 def rate_pairs(
@@ -31,7 +32,7 @@ def rate_pairs(
     movie_numbers: NDArray[np.integer],
 ) -> NDArray[np.float32]:
     """Returns the rating of pair p, user `user_positions[p]` of the batch and movie `movie_numbers[p]`. float32 [P]."""
-    return _stars(model, raw_pairs(model, users, movies, user_positions, movie_numbers))
+    return stars(model, raw_pairs(model, users, movies, user_positions, movie_numbers).cpu().numpy())
 
 
 def raw_pairs(
@@ -45,7 +46,7 @@ def raw_pairs(
     user_index = torch.as_tensor(user_positions, dtype=torch.int64, device=model.device)  # [P]
     movie_index = torch.as_tensor(movie_numbers, dtype=torch.int64, device=model.device)  # [P]
     if isinstance(model, PairwiseModel):
-        return model.raw_ratings(users.inputs[user_index], movies.inputs[movie_index])
+        return model.raw_ratings_of_pairs(users.inputs[user_index], movies.inputs[movie_index])
     dots = (users.rating_vectors[user_index] * movies.rating_vectors[movie_index]).sum(dim=-1)  # [P]
     raw: Tensor = dots + movies.rating_biases[movie_index]
     return raw
@@ -59,7 +60,8 @@ def rank_scores(model: Model, users: Any, movies: Any) -> Tensor:
     return scores
 
 
-def _stars(model: Model, raw: Tensor) -> NDArray[np.float32]:
-    ratings = model.link(raw.cpu().numpy())
+def stars(model: Model, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns raw ratings as stars, clipped to the scale."""
+    ratings = model.link(raw)
     scale = model.rating_scale
     return ratings if scale is None else scale.clip(ratings)

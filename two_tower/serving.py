@@ -259,6 +259,19 @@ class PairwiseModel(ServedModel[PairwiseMovies, PairwiseUsers]):
         """Returns the ranking score of every movie for every user. [B, X], [M, Y] → [B, M]."""
         return self._of_all(self.ranking_scores, users, movies)
 
+    def raw_ratings_of_pairs(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns the raw rating of each pair, of which there may be any number. [P, X], [P, Y] → [P]."""
+        return self._of_pairs(self.raw_ratings, users, movies)
+
+    def ranking_scores_of_pairs(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns the ranking score of each pair, of which there may be any number. [P, X], [P, Y] → [P]."""
+        return self._of_pairs(self.ranking_scores, users, movies)
+
+    def _of_pairs(self, pairwise: Callable[[Tensor, Tensor], Tensor], users: Tensor, movies: Tensor) -> Tensor:
+        at_once = max(1, _FLOATS_AT_ONCE // max(1, self.floats_per_pair))
+        pairs = zip(torch.split(users, at_once), torch.split(movies, at_once), strict=True)
+        return torch.cat([pairwise(some, theirs) for some, theirs in pairs])  # [P]
+
     def _of_all(self, pairwise: Callable[[Tensor, Tensor], Tensor], users: Tensor, movies: Tensor) -> Tensor:
         at_once = max(1, _FLOATS_AT_ONCE // max(1, len(movies) * self.floats_per_pair))
         blocks = [pairwise(some[:, None], movies[None]) for some in torch.split(users, at_once)]  # [b, M] each

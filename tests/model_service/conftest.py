@@ -14,6 +14,7 @@ from model_service.__main__ import serve
 from model_service.settings import ModelSettings
 from tests.model_service.feature_fake import FeatureFake, serving
 from tests.model_service.hand_made import HandMade
+from tests.model_service.hand_made_pairwise import HandMadeById, HandMadePairwise
 from tests.training_record import unmeasured
 from two_tower import checkpoint, golden
 from two_tower.models import MODELS
@@ -31,6 +32,8 @@ USER_POINTS = {"ann": (1.0, 0.25), "bob": (0.0, 1.0)}
 @pytest.fixture(autouse=True)
 def _hand_made_is_a_model(monkeypatch):
     monkeypatch.setitem(MODELS, HandMade.name, "tests.model_service.hand_made:HandMade")
+    for kind in (HandMadePairwise, HandMadeById):
+        monkeypatch.setitem(MODELS, kind.name, f"tests.model_service.hand_made_pairwise:{kind.__name__}")
 
 
 @pytest.fixture
@@ -42,8 +45,10 @@ def registry(tmp_path):
 def train(registry):
     """Writes a checkpoint of given points and labels it."""
 
-    def write(version, label="stable", user_points=USER_POINTS, has_ratings=True, has_times=True, window=200):
-        model = HandMade(MOVIE_POINTS, MOVIE_BIASES, user_points, has_ratings)
+    def write(
+        version, label="stable", user_points=USER_POINTS, has_ratings=True, has_times=True, window=200, kind=HandMade
+    ):
+        model = kind(MOVIE_POINTS, MOVIE_BIASES, user_points, has_ratings)
         movies = MovieColumns(
             list(MOVIE_POINTS), ["Title"] * 4, np.full(4, 1990, np.float32), [("Drama",), ("Drama",), ("Comedy",), ()]
         )

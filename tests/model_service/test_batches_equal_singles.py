@@ -21,6 +21,8 @@ from model_service.queries import (
     UserQuery,
     Watched,
 )
+from tests.model_service.hand_made import HandMade
+from tests.model_service.hand_made_pairwise import HandMadePairwise
 from two_tower import checkpoint
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -30,12 +32,19 @@ GENRES = ["Drama", "Comedy", "Crime"]
 NOW_MS = 1_700_000_000_000
 
 
-@pytest.fixture(params=[(device, path) for device in DEVICES for path in ("numpy", "torch")], ids="-".join)
+@pytest.fixture(
+    params=[
+        (device, *form)
+        for device in DEVICES
+        for form in [("numpy", HandMade), ("torch", HandMade), ("pairwise", HandMadePairwise)]
+    ],
+    ids=lambda param: "-".join(param[:2]),
+)
 def bench(request, train):
     """A generation on a device, and work that is forced onto one path."""
-    device, path = request.param
+    device, path, kind = request.param
     rng = np.random.default_rng(5)
-    loaded = checkpoint.load(train("v1"), device)
+    loaded = checkpoint.load(train("v1", kind=kind), device)
     movies = [
         CatalogueMovie(
             number,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.catalogue import Catalogue, CatalogueGapError, CatalogueMovie
-from model_service.filters import MovieFilter, Permitted
+from model_service.filters import MovieFilter, permit
 
 GENRES = ["Drama", "Comedy", "Film-Noir"]
 
@@ -121,7 +121,7 @@ def test_each_row_has_its_own_exclusions_and_shares_masks():
     catalogue = catalogue_of([(1990, ("Drama",), False)] * 3)
     seen = [np.array([0, 2]), np.array([], np.int64), np.array([1, 7])]
 
-    permitted = Permitted.of([MovieFilter(), MovieFilter(), MovieFilter(year_min=1991)], seen, catalogue)
+    permitted = permit([MovieFilter(), MovieFilter(), MovieFilter(year_min=1991)], seen, catalogue)
 
     assert permitted.masks.shape == (2, 3)
     assert [permitted.of_row(row).tolist() for row in range(3)] == [

@@ -19,7 +19,7 @@ from model_service.queries import (
     UserOutcome,
     UserQuery,
 )
-from model_service.scoring import Ranked
+from two_tower.top_k import Ranked
 
 
 def users_of(number):

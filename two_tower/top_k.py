@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_service.filters import Permitted
+from two_tower.permitted import Permitted
 
 _FLOAT32_ULP = 2.0**-23
 _MAX_GATHERED_FLOATS = 8_000_000

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_service.catalogue import Catalogue, CatalogueMovie
-from model_service.filters import MovieFilter, Permitted
-from model_service.scoring import MovieMatrix, NumpyScorer, TorchScorer
+from two_tower.permitted import Permitted
+from two_tower.top_k import MovieMatrix, NumpyScorer, TorchScorer
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -33,8 +32,13 @@ def users_of(vectors, device="cpu"):
 
 
 def permit_all(num_rows, num_movies, excluded=None):
-    catalogue = Catalogue.empty("c").with_changes([CatalogueMovie(n, f"m{n}") for n in range(num_movies)], 1)
-    return Permitted.of([MovieFilter()] * num_rows, excluded or [np.zeros(0, np.int64)] * num_rows, catalogue)
+    excluded = excluded or [np.zeros(0, np.int64)] * num_rows
+    return Permitted(
+        np.ones((1, num_movies), np.bool_),
+        np.zeros(num_rows, np.int64),
+        np.repeat(np.arange(num_rows), [len(numbers) for numbers in excluded]),
+        np.concatenate(excluded),
+    )
 
 
 def test_the_best_movies_stand_first(scoring):
