@@ -118,7 +118,7 @@ def _record(
         seed=seed,
         history_window=HISTORY_WINDOW,
         libraries={"python": platform.python_version(), **{name: version_of(name) for name in _LIBRARIES}},
-        commit=_commit(),
+        commit=commit_of_code(),
         created_at_ms=int(now.timestamp() * 1000),
     )
 
@@ -141,7 +141,7 @@ def _golden(model: Model, data: Dataset, train: Interactions, record: TrainingRe
     return golden.make(model, some, data.profiles, user_id, record.data_until_ms)
 
 
-def _commit() -> str | None:
+def commit_of_code() -> str | None:
     """Returns the commit of this code, None where it is not under version control."""
     try:
         found = subprocess.run(

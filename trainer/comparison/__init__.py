@@ -1,0 +1,1 @@
+"""Compares models on identical rows: runs them, keeps what they answered, judges the answers, prints a table."""
