@@ -4,13 +4,16 @@ The holdouts, as they are written on a command line:
 
     random:F     a share F of all rows: the first int(F * n) of numpy's `default_rng(seed).permutation(n)`
     temporal:F   of each user the latest int(F * n_u) rows
+    newest:F     the latest share F of all rows: everything after one moment, about what serving will be asked
     leave-last   of each user the latest row, and the one before it for validation
     every:N      rows 0, N, 2N, ... of the file
     FILE         the rows that a file lists, found by user and movie (u1.test of ml-100k)
+    none         no row: for a model whose settings were judged before
 
 Rows of one user with the same time are put in an order drawn with the seed. Without times `leave-last` takes a row
-drawn at random and `temporal` is refused. Both leave each user at least one row to learn from: `leave-last` passes over
-users with fewer than three rows. All parts keep the order of the file.
+drawn at random, `temporal` and `newest` are refused. `leave-last` and `temporal` leave each user at least one row to
+learn from: `leave-last` passes over users with fewer than three rows. `newest` holds out nothing of its boundary
+moment, and knows some of its users from no row at all. All parts keep the order of the file.
 """
 
 from dataclasses import dataclass
@@ -26,7 +29,10 @@ from trainer.readers.id_column import encode_column
 from trainer.readers.raw_table import detect_layout, read_table
 from trainer.readers.source import list_files
 
-HOLDOUTS = "random:F, temporal:F (0 < F < 1), leave-last, every:N (N of 2 or more), or a file of held-out ratings"
+HOLDOUTS = (
+    "random:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of held-out "
+    "ratings"
+)
 MIN_ROWS_TO_LEAVE_LAST = 3
 """One row to learn from, one for validation, one for the test."""
 MAX_UNMATCHED_SHARE = 0.01
@@ -39,12 +45,12 @@ class Holdout:
 
     Attributes:
         kind: The rule.
-        share: Of `random` and `temporal`, between 0 and 1.
+        share: Of `random`, `temporal` and `newest`, between 0 and 1.
         every: Of `every`, 2 or more.
         file: Of `file`.
     """
 
-    kind: Literal["random", "temporal", "leave-last", "every", "file"]
+    kind: Literal["random", "temporal", "newest", "leave-last", "every", "file", "none"]
     share: float = 0.0
     every: int = 0
     file: Path | None = None
@@ -52,7 +58,9 @@ class Holdout:
     def __str__(self) -> str:
         if self.kind == "file":
             return str(self.file)
-        return {"leave-last": self.kind, "every": f"every:{self.every}"}.get(self.kind, f"{self.kind}:{self.share:g}")
+        if self.kind == "every":
+            return f"every:{self.every}"
+        return self.kind if self.kind in ("leave-last", "none") else f"{self.kind}:{self.share:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +87,13 @@ def parse_holdout(text: str) -> Holdout:
         HoldoutError: It is none of the forms, or the file does not exist.
     """
     kind, colon, amount = text.partition(":")
-    if text == "leave-last":
-        return Holdout("leave-last")
-    if colon and kind in ("random", "temporal"):
+    if text == "leave-last" or text == "none":
+        return Holdout(text)
+    if colon and (kind == "random" or kind == "temporal" or kind == "newest"):
         share = _number(amount)
         if not 0 < share < 1:
             raise HoldoutError(f"--holdout {text}: F must lie between 0 and 1, for example {kind}:0.1")
-        return Holdout("random" if kind == "random" else "temporal", share=share)
+        return Holdout(kind, share=share)
     if colon and kind == "every":
         if not (amount.isascii() and amount.isdigit() and int(amount) >= 2):
             raise HoldoutError(f"--holdout {text}: N must be a whole number of 2 or more, for example every:20")
@@ -108,19 +116,23 @@ def split(dataset: Dataset, holdout: Holdout, seed: int) -> Split:
     match holdout.kind:
         case "random":
             test = np.random.default_rng(seed).permutation(len(rows))[: int(holdout.share * len(rows))]
-        case "temporal":
+        case "temporal" | "newest":
             if not dataset.has_times:
                 raise HoldoutError(
                     f"--holdout {holdout}: {dataset.name} has no times, so no rating is later than another; "
                     "random:F, leave-last (a row of each user drawn at random), every:N and a file would work"
                 )
-            test = _latest_share(rows, holdout.share, seed)
+            test = (
+                _latest_share(rows, holdout.share, seed) if holdout.kind == "temporal" else _newest(rows, holdout.share)
+            )
         case "leave-last":
             test, validation = _last_two(rows, seed)
             if not dataset.has_times:
                 notes = ("Without times, leave-last holds out rows of each user drawn at random.",)
         case "every":
             test = np.arange(0, len(rows), holdout.every)
+        case "none":
+            return Split(rows, rows.take(np.arange(0)))
         case "file":
             assert holdout.file is not None
             test, notes = _listed_rows(dataset, holdout.file)
@@ -167,6 +179,13 @@ def _latest_share(rows: Interactions, share: float, seed: int) -> NDArray[np.int
     # The epsilon keeps 0.29 * 100 from losing a row to binary fractions.
     latest: NDArray[np.int64] = order[from_end < np.floor(share * sizes + 1e-9)]
     return latest
+
+
+def _newest(rows: Interactions, share: float) -> NDArray[np.int64]:
+    oldest_first = np.sort(rows.event_times_ms)
+    boundary = oldest_first[max(0, len(rows) - 1 - int(share * len(rows) + 1e-9))]
+    newest: NDArray[np.int64] = np.flatnonzero(rows.event_times_ms > boundary)
+    return newest
 
 
 def _last_two(rows: Interactions, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

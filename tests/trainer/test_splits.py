@@ -54,7 +54,7 @@ def timed() -> Dataset:
     return _dataset(users[::-1], movies[::-1], movies[::-1])
 
 
-@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.2", "leave-last", "every:3"])
+@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.2", "newest:0.2", "leave-last", "every:3", "none"])
 def test_every_row_is_on_exactly_one_side(timed: Dataset, text: str) -> None:
     """The parts together are the data, with nothing twice."""
     assert _is_partition(split(timed, parse_holdout(text), seed=3), timed)
@@ -74,6 +74,27 @@ def test_temporal_takes_each_users_latest(timed: Dataset) -> None:
     parts = split(timed, parse_holdout("temporal:0.2"), seed=0)
 
     assert sorted(_pairs(parts.test)) == [(0, 8), (0, 9), (1, 4)]
+
+
+def test_newest_takes_what_is_later_than_one_moment(timed: Dataset) -> None:
+    """A quarter of 17 rows are 4; the fifth newest has time 5 and stays with its moment: everything after it is out."""
+    parts = split(timed, parse_holdout("newest:0.25"), seed=0)
+
+    assert sorted(_pairs(parts.test)) == [(0, 6), (0, 7), (0, 8), (0, 9)]
+    assert parts.test.event_times_ms.min() > parts.train.event_times_ms.max()
+
+
+def test_newest_needs_times() -> None:
+    """Without times nothing is newer; those that would work are named."""
+    with pytest.raises(HoldoutError, match="no times"):
+        split(_dataset([0, 0, 1], [0, 1, 0], None), parse_holdout("newest:0.3"), seed=0)
+
+
+def test_none_learns_from_every_row(timed: Dataset) -> None:
+    """For settings that were judged before."""
+    parts = split(timed, parse_holdout("none"), seed=0)
+
+    assert (len(parts.train), len(parts.test)) == (17, 0)
 
 
 def test_leave_last_takes_the_latest_and_the_one_before(timed: Dataset) -> None:
@@ -145,7 +166,7 @@ def test_malformed_holdouts_are_refused(text: str) -> None:
         parse_holdout(text)
 
 
-@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.25", "leave-last", "every:20"])
+@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.25", "newest:0.3", "leave-last", "every:20", "none"])
 def test_a_holdout_writes_as_it_reads(text: str) -> None:
     """What a manifest records can be typed again."""
     assert str(parse_holdout(text)) == text
