@@ -16,6 +16,7 @@ learn from: `leave-last` passes over users with fewer than three rows. `newest` 
 moment, and knows some of its users from no row at all. All parts keep the order of the file.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,12 @@ HOLDOUTS = (
     "random:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of held-out "
     "ratings"
 )
+_BARE: Mapping[str, Literal["leave-last", "none"]] = {"leave-last": "leave-last", "none": "none"}
+_WITH_SHARE: Mapping[str, Literal["random", "temporal", "newest"]] = {
+    "random": "random",
+    "temporal": "temporal",
+    "newest": "newest",
+}
 MIN_ROWS_TO_LEAVE_LAST = 3
 """One row to learn from, one for validation, one for the test."""
 MAX_UNMATCHED_SHARE = 0.01
@@ -93,7 +100,7 @@ def parse_holdout(text: str) -> Holdout:
         share = _number(amount)
         if not 0 < share < 1:
             raise HoldoutError(f"--holdout {text}: F must lie between 0 and 1, for example {kind}:0.1")
-        return Holdout(kind, share=share)
+        return Holdout(_WITH_SHARE[kind], share=share)
     if colon and kind == "every":
         if not (amount.isascii() and amount.isdigit() and int(amount) >= 2):
             raise HoldoutError(f"--holdout {text}: N must be a whole number of 2 or more, for example every:20")
