@@ -94,9 +94,9 @@ def parse_holdout(text: str) -> Holdout:
         HoldoutError: It is none of the forms, or the file does not exist.
     """
     kind, colon, amount = text.partition(":")
-    if text == "leave-last" or text == "none":
-        return Holdout(text)
-    if colon and (kind == "random" or kind == "temporal" or kind == "newest"):
+    if text in _BARE:
+        return Holdout(_BARE[text])
+    if colon and kind in _WITH_SHARE:
         share = _number(amount)
         if not 0 < share < 1:
             raise HoldoutError(f"--holdout {text}: F must lie between 0 and 1, for example {kind}:0.1")
