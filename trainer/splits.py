@@ -3,6 +3,7 @@
 The holdouts, as they are written on a command line:
 
     random:F     a share F of all rows: the first int(F * n) of numpy's `default_rng(seed).permutation(n)`
+    torch:F      a share F of all rows, those that PyTorch's `random_split` puts last after `manual_seed(seed)`
     temporal:F   of each user the latest int(F * n_u) rows
     newest:F     the latest share F of all rows: everything after one moment, about what serving will be asked
     leave-last   of each user the latest row, and the one before it for validation
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from trainer.dataset import Dataset, Interactions
@@ -31,12 +33,13 @@ from trainer.readers.raw_table import detect_layout, read_table
 from trainer.readers.source import list_files
 
 HOLDOUTS = (
-    "random:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of held-out "
+    "random:F, torch:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of held-out "
     "ratings"
 )
 _BARE: Mapping[str, Literal["leave-last", "none"]] = {"leave-last": "leave-last", "none": "none"}
-_WITH_SHARE: Mapping[str, Literal["random", "temporal", "newest"]] = {
+_WITH_SHARE: Mapping[str, Literal["random", "torch", "temporal", "newest"]] = {
     "random": "random",
+    "torch": "torch",
     "temporal": "temporal",
     "newest": "newest",
 }
@@ -52,12 +55,12 @@ class Holdout:
 
     Attributes:
         kind: The rule.
-        share: Of `random`, `temporal` and `newest`, between 0 and 1.
+        share: Of `random`, `torch`, `temporal` and `newest`, between 0 and 1.
         every: Of `every`, 2 or more.
         file: Of `file`.
     """
 
-    kind: Literal["random", "temporal", "newest", "leave-last", "every", "file", "none"]
+    kind: Literal["random", "torch", "temporal", "newest", "leave-last", "every", "file", "none"]
     share: float = 0.0
     every: int = 0
     file: Path | None = None
@@ -123,6 +126,9 @@ def split(dataset: Dataset, holdout: Holdout, seed: int) -> Split:
     match holdout.kind:
         case "random":
             test = np.random.default_rng(seed).permutation(len(rows))[: int(holdout.share * len(rows))]
+        case "torch":
+            drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
+            test = drawn[int((1 - holdout.share) * len(rows) + 1e-9) :]
         case "temporal" | "newest":
             if not dataset.has_times:
                 raise HoldoutError(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.utils.data
 
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import HoldoutError
@@ -166,10 +168,25 @@ def test_malformed_holdouts_are_refused(text: str) -> None:
         parse_holdout(text)
 
 
-@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.25", "newest:0.3", "leave-last", "every:20", "none"])
+@pytest.mark.parametrize(
+    "text", ["random:0.1", "torch:0.2", "temporal:0.25", "newest:0.3", "leave-last", "every:20", "none"]
+)
 def test_a_holdout_writes_as_it_reads(text: str) -> None:
     """What a manifest records can be typed again."""
     assert str(parse_holdout(text)) == text
+
+
+def test_the_split_of_a_notebook_is_drawn_as_torch_draws_it() -> None:
+    """The rows that random_split leaves to the second part, with the notebook's seed."""
+    data = _dataset([row // 5 for row in range(50)], [row % 7 + row // 5 for row in range(50)], None)
+    torch.manual_seed(1337)
+    _, second = torch.utils.data.random_split(range(50), [40, 10])
+
+    parts = split(data, parse_holdout("torch:0.2"), seed=1337)
+
+    held_out = sorted(second.indices)
+    assert parts.test.user_rows.tolist() == data.interactions.user_rows[held_out].tolist()
+    assert parts.test.movie_rows.tolist() == data.interactions.movie_rows[held_out].tolist()
 
 
 def test_a_side_without_rows_is_refused() -> None:
