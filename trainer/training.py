@@ -2,22 +2,29 @@
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from trainer.calibration import calibrate, tells_deviations
 from trainer.dataset import Dataset, Interactions
+from trainer.errors import DivergedError
 from trainer.evaluation import Evaluation, evaluate
-from trainer.fits import Progress, fit_function, silent
+from trainer.fits import Fit, Progress, fit_function, silent
+from trainer.fits.curves import CurveRecorder
+from trainer.fits.divergence import DivergedFitError
 from trainer.fits.options import parse_options
 from trainer.histories import HISTORY_WINDOW
 from trainer.snapshot import JudgedOn, Parts, Snapshot, default_holdout, divide
 from two_tower import checkpoint, golden
 from two_tower.manifest import Manifest, TrainingRecord
+from two_tower.models import model_class
+from two_tower.rating_spread import RatingSpread
 from two_tower.registry import STABLE, Registry
 from two_tower.serving import Model
 
@@ -37,6 +44,8 @@ class Request:
         judged_on: Which held-out rows to be judged on.
         options: "field=value" texts for the fit.
         label: The label that the checkpoint gets if no checkpoint has it yet.
+        calibrated: Whether to measure how far ratings scatter about predictions, which takes a second fit, where the
+            model cannot tell.
     """
 
     model: str = DEFAULT_MODEL
@@ -45,6 +54,7 @@ class Request:
     judged_on: JudgedOn = "test"
     options: Sequence[str] = ()
     label: str = STABLE
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +89,78 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     data = snapshot.data
     holdout = request.holdout or default_holdout(data)
     parts = divide(snapshot, holdout, request.seed, request.judged_on)
-    model = fit.fit(replace(data, interactions=parts.train), options, seed=request.seed, progress=progress)
+    try:
+        fitted = _fit(fit, request, data, parts.train, options, progress)
+    except DivergedFitError as error:
+        if error.model is None:
+            raise
+        kept = _Fitted(error.model, None, {})
+        manifest = _write(snapshot, registry, request, parts, kept, asdict(options), progress)[1]
+        raise DivergedError(f"{error}. Checkpoint {manifest.version} holds them; no label names it") from error
+    folder, manifest, evaluation = _write(snapshot, registry, request, parts, fitted, asdict(options), progress)
+    if labels_before is None:
+        registry.set_label(request.label, manifest.version, reason="the first checkpoint under this label")
+    return Outcome(folder, manifest, evaluation, labels_before is None, (*data.notes, *parts.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What came of the fits.
+
+    Attributes:
+        model: The model.
+        spread: Its table of deviations, if it needs one.
+        curves: The figures that its fit reported.
+    """
+
+    model: Model
+    spread: RatingSpread | None
+    curves: Mapping[str, Sequence[tuple[float, float]]]
+
+
+def _fit(fit: Fit, request: Request, data: Dataset, train: Interactions, options: Any, progress: Progress) -> _Fitted:
+    """Makes the table of deviations, if one is wanted and the model needs one, and then the model."""
+    calibrated = request.calibrated and data.scale is not None and not tells_deviations(model_class(request.model))
+    spread, before = None, 1 if calibrated else 0
+    if calibrated:
+
+        def report_clone(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
+            progress(done, 2 * total, f"calibrating: {message}", figures)
+
+        spread = calibrate(fit.fit, data, train, options, seed=request.seed, progress=CurveRecorder(report_clone))
+
+    def report(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
+        progress(before * total + done, (before + 1) * total, message, figures)
+
+    recorder = CurveRecorder(report)
+    model = fit.fit(replace(data, interactions=train), options, seed=request.seed, progress=recorder)
+    return _Fitted(model, spread, recorder.curves)
+
+
+def _write(
+    snapshot: Snapshot,
+    registry: Registry,
+    request: Request,
+    parts: Parts,
+    fitted: _Fitted,
+    options: dict[str, object],
+    progress: Progress,
+) -> tuple[Path, Manifest, Evaluation]:
+    """Judges a model, writes its checkpoint and proves it."""
+    data, model = snapshot.data, fitted.model
     evaluation = evaluate(
         model, data, parts.train, parts.held_out, protocol=parts.trained_rows.holdout, progress=progress
     )
     now = datetime.now(UTC)
-    record = _record(snapshot, parts, evaluation, asdict(options), request.seed, now)
+    record = _record(snapshot, parts, evaluation, options, request.seed, now)
+    record = replace(record, rating_spread=fitted.spread)
     folder = checkpoint.write(
         registry.path, registry.new_version(now), model, record, _golden(model, data, parts.train, record)
     )
     # A checkpoint that cannot be read back must not be found out by the service.
     written = checkpoint.load(folder)
     checkpoint.self_check(written)
-    if labels_before is None:
-        registry.set_label(request.label, written.version, now=now, reason="the first checkpoint under this label")
-    return Outcome(folder, written.manifest, evaluation, labels_before is None, (*data.notes, *parts.notes))
+    return folder, written.manifest, evaluation
 
 
 def _record(

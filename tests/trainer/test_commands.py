@@ -98,7 +98,7 @@ def test_train_shows_metrics_version_and_label(trained: Trained) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "oracle"], "there is no model 'oracle'; the models are marquee, two-tower-history"),
+        (["--model", "oracle"], "there is no model 'oracle'; the models are bias, "),
         (["--model", "two-tower-history", "--set", "epochs=0"], "epochs: '0' is not a whole number from 1 to"),
         (["--model", "two-tower-history", "--set", "x=1"], "there is no option 'x'"),
         (["--model", "two-tower-history", "--holdout", "sometimes"], "--holdout sometimes"),

@@ -60,6 +60,13 @@ def train_command(
         Literal["test", "validation"],
         typer.Option("--judge-on", help="validation: choose options by it, the test rows stay untouched (leave-last)."),
     ] = "test",
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Fit twice where a model cannot tell how sure it is: once to measure its errors.",
+        ),
+    ] = True,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,
@@ -73,7 +80,7 @@ def train_command(
     store.require_writable()
     with progress_bar("reading") as progress:
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
-        request = Request(model, holdout, seed, judge_on, options or [], label)
+        request = Request(model, holdout, seed, judge_on, options or [], label, calibrate)
         outcome = train(snapshot, store, request, progress)
     if outcome.notes:
         typer.echo(join_notes(outcome.notes))
