@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from marquee.v1 import feature_service_pb2
 
 from feature_service.catalogue import Catalogue
+from feature_service.change_ring import ChangeRing
+from feature_service.change_watch import ChangeWatch
 from feature_service.embedded_redis import EmbeddedRedis
 from feature_service.event_log import EventLog
 from feature_service.handlers import FeatureHandlers
@@ -45,13 +47,15 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         users = Users(link, marks, now_ms, log_entries=log_entries)
         histories = Histories(link, marks, now_ms, window=settings.history_window, log_entries=log_entries)
         event_log = EventLog(link, marks, now_ms, max_age_ms=int(settings.log_max_age_s * 1000))
-        handlers = FeatureHandlers(users, histories, catalogue, event_log, marks, now_ms)
+        changes = ChangeRing(settings.change_ring_size)
+        handlers = FeatureHandlers(users, histories, catalogue, event_log, changes, marks, now_ms)
 
         service = Service(feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"], handlers)
         health = Health([service.descriptor.full_name], [REDIS])
         for background in (
             Readiness(link, catalogue, health, rng, embedded).keep(),
             keep_trimmed(event_log, rng),
+            ChangeWatch(link, changes, rng, time.monotonic).keep(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(background))
         server = Server([service], health, listen=settings.listen, drain_timeout_s=settings.drain_timeout_s)

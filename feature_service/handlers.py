@@ -1,12 +1,14 @@
 """Answers the RPCs of marquee.v1.FeatureService: message in, store asked, message out. Knows no Redis and no gRPC."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import numpy as np
 from marquee.v1 import feature_service_pb2 as pb2
 
 from feature_service import request_checks
 from feature_service.catalogue import Catalogue
+from feature_service.change_ring import ChangeRing
 from feature_service.event_log import EventLog
 from feature_service.exported_events import export_page
 from feature_service.histories import Histories, Outcome, WatchEvent
@@ -37,6 +39,7 @@ class FeatureHandlers:
         histories: Histories,
         catalogue: Catalogue,
         event_log: EventLog,
+        changes: ChangeRing,
         marks: StoreMarks,
         now_ms: Callable[[], int],
     ) -> None:
@@ -44,6 +47,7 @@ class FeatureHandlers:
         self._histories = histories
         self._catalogue = catalogue
         self._event_log = event_log
+        self._changes = changes
         self._marks = marks
         self._now_ms = now_ms
 
@@ -160,6 +164,20 @@ class FeatureHandlers:
         with request_checks.positions():
             await self._event_log.hold(request.name, request.position)
         return pb2.RegisterExportResponse()
+
+    async def stream_changes(
+        self, request: pb2.StreamChangesRequest, call: Call
+    ) -> AsyncIterator[pb2.StreamChangesResponse]:
+        """Tells which users change."""
+        async with aclosing(self._changes.follow(request.position)) as following:
+            async for changes in following:
+                yield pb2.StreamChangesResponse(
+                    position=changes.position,
+                    user_ids=changes.user_ids,
+                    catalogue_changed=changes.catalogue,
+                    reset=changes.reset,
+                    live=changes.live,
+                )
 
     async def get_store_info(self, request: pb2.GetStoreInfoRequest, call: Call) -> pb2.GetStoreInfoResponse:
         """Tells what this store is."""

@@ -58,6 +58,20 @@ def user_keys(user_id: str) -> UserKeys:
     return UserKeys(partition, tag + b"u:" + name, tag + b"t:" + hidden, tag + b"s:" + name, hidden)
 
 
+def user_of(state_key: bytes) -> str | None:
+    """Returns the user whose state lies at a key, None if it is another kind of key."""
+    tag, _, name = state_key.partition(b":u:")
+    return name.decode() if name and tag.startswith(b"{p") else None
+
+
+def followed_prefixes() -> list[bytes]:
+    """Returns with what the keys begin whose changes are told: users' states and the catalogue.
+
+    Every change of a user rewrites his state, also one of his seen set, and his deletion drops it.
+    """
+    return [*(b"{p%d}:u:" % partition for partition in range(NUM_PARTITIONS)), CATALOGUE]
+
+
 def version_counter(partition: int) -> bytes:
     """Returns the key of a partition's version counter."""
     return b"{p%d}:v" % partition

@@ -11,6 +11,7 @@ from typing import Any
 import redis.asyncio
 import structlog
 from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -58,6 +59,12 @@ class RedisLink:
         """Closes all connections."""
         await self._client.aclose()
         await self._pool.disconnect()
+
+    def new_connection(self) -> AbstractConnection:
+        """Returns a connection outside the pool, not connected yet, that speaks RESP2."""
+        arguments = {**self._pool.connection_kwargs, "protocol": 2}
+        connection: AbstractConnection = self._pool.connection_class(**arguments)
+        return connection
 
     async def probe(self) -> None:
         """Asks whether Redis is there. While it is not, everything else fails at once instead of waiting for it.

@@ -31,6 +31,12 @@ class FeatureSettings(ServiceSettings):
     history_window: int = Field(
         default=200, ge=1, le=1000, description="Newest movies kept per user; older ones stay in the seen set only."
     )
+    change_ring_size: int = Field(
+        default=100_000,
+        ge=1000,
+        le=10_000_000,
+        description="Changes that a subscriber of StreamChanges may be behind before it has to begin anew.",
+    )
     log_max_entries: int = Field(
         default=1_000_000,
         ge=1000,

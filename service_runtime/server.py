@@ -1,8 +1,9 @@
 """Runs gRPC services: listens, translates errors, answers health and reflection, drains. Knows no RPC by name.
 
 Handlers know no gRPC: an object with one method per RPC of the service, named like it in snake_case
-(`BatchGetUsers` is `batch_get_users`), each `async def f(self, request, call) -> reply`. Errors are raised as
-`service_runtime.errors.ServiceError` and translated here, in one place.
+(`BatchGetUsers` is `batch_get_users`), each `async def f(self, request, call) -> reply`, or for an RPC that streams its
+answers an asynchronous generator of them. Errors are raised as `service_runtime.errors.ServiceError` and translated
+here, in one place.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -26,7 +28,14 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from service_runtime.errors import InvalidRequest, ServiceError, Unavailable, Violation, to_status
+from service_runtime.errors import (
+    InvalidRequest,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+    Violation,
+    to_status,
+)
 from service_runtime.health import Health
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +45,10 @@ _LONGER_THAN_ANY_STOP_S = 3600.0
 # How long nothing has to arrive for a leaving server to stop listening, and how often it waits for that at most.
 _MOMENT_S = 0.05
 _MOMENTS = 20
+# How long streams have to end once the server leaves: they need no more unless their readers stall.
+_STREAMS_END_WITHIN_S = 1.0
+# A caller who reads none of his stream for so long is cut off; what waits for him is one window of HTTP/2.
+_STALLED_AFTER_S = 20.0
 # gRPC's default, named because the contract's limits are computed from it.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -81,6 +94,7 @@ class StartError(Exception):
 
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
+StreamHandler = Callable[[Any, Call], AsyncGenerator[Message, None]]
 
 
 class Server:
@@ -116,8 +130,9 @@ class Server:
         self._server: grpc.aio.Server | None = None
         self._num_running = 0
         self._num_taken = 0
+        self._streams: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
-        self._draining = False
+        self._draining = asyncio.Event()
         self.address = ""
 
     async def __aenter__(self) -> "Server":
@@ -157,7 +172,7 @@ class Server:
         if self._server is None:
             return
         await self._health.leave()
-        self._draining = True
+        self._draining.set()
         _log.info("draining", running=self._num_running, drain_timeout_s=self._drain_timeout_s)
         stopping = None
         try:
@@ -168,6 +183,8 @@ class Server:
             self._note_idle()
             # Health watches never end by themselves, so the server's own wait would always last the full timeout.
             await asyncio.wait_for(self._idle.wait(), self._drain_timeout_s)
+            if self._streams:
+                await asyncio.wait(set(self._streams), timeout=_STREAMS_END_WITHIN_S)
             # So that the last replies leave before their connections do.
             await asyncio.sleep(0.05)
         except TimeoutError:
@@ -195,13 +212,16 @@ class Server:
         handlers: dict[str, Any] = {}
         missing = []
         for method in descriptor.methods:
-            if method.client_streaming or method.server_streaming:
-                raise TypeError(f"{method.full_name}: streaming RPCs have no handler form yet")
+            if method.client_streaming:
+                raise TypeError(f"{method.full_name}: RPCs that stream requests have no handler form")
             handler = getattr(service.handlers, snake_case(method.name), None)
             if handler is None:
                 missing.append(snake_case(method.name))
                 continue
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._behaviour(method, handler))
+            if method.server_streaming:
+                handlers[method.name] = grpc.unary_stream_rpc_method_handler(self._stream_behaviour(method, handler))
+            else:
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(self._behaviour(method, handler))
         if missing:
             raise TypeError(f"{type(service.handlers).__name__} lacks handlers of {descriptor.full_name}: {missing}")
         return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
@@ -219,12 +239,9 @@ class Server:
             self._num_running += 1
             self._num_taken += 1
             try:
-                if self._draining:
-                    raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN", retry_after_s=1.0)
-                try:
-                    request = request_type.FromString(payload)
-                except DecodeError as error:
-                    raise InvalidRequest([Violation("", f"not a {method.input_type.full_name}")]) from error
+                if self._draining.is_set():
+                    raise _shutting_down()
+                request = _parse(request_type, payload)
                 reply = await handler(request, call)
                 return reply.SerializeToString()
             except Exception as error:  # noqa: BLE001  every failure of a handler is translated here, nowhere else
@@ -235,14 +252,73 @@ class Server:
 
         return behaviour
 
+    def _stream_behaviour(self, method: MethodDescriptor, handler: StreamHandler) -> Any:
+        """Returns what gRPC calls for an RPC that streams its answers; a stream ends as soon as the server leaves."""
+        request_type = message_factory.GetMessageClass(method.input_type)
+        path = f"/{method.containing_service.full_name}/{method.name}"
+
+        async def behaviour(payload: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            call = _call(path, context)
+            self._num_taken += 1
+            leaving = asyncio.ensure_future(self._draining.wait())
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.add(task)
+            writing = None
+            try:
+                async with aclosing(handler(_parse(request_type, payload), call)) as replies:
+                    while (reply := await _unless(leaving, anext(replies, None))) is not None:
+                        writing = asyncio.ensure_future(context.write(reply.SerializeToString()))
+                        if not (await asyncio.wait({writing}, timeout=_STALLED_AFTER_S))[0]:
+                            break
+                        await writing
+                if writing is not None and not writing.done():
+                    # gRPC sends no status before the message that it is still holding.
+                    await writing
+                    raise ResourceExhausted(
+                        f"nothing was read for {_STALLED_AFTER_S:g} s", reason="READER_STALLED", retry_after_s=1.0
+                    )
+            except Exception as error:  # noqa: BLE001  as of a unary call
+                await _abort(context, error, call)
+            finally:
+                leaving.cancel()
+                self._streams.discard(task)
+
+        return behaviour
+
     def _note_idle(self) -> None:
-        if self._draining and self._num_running == 0:
+        if self._draining.is_set() and self._num_running == 0:
             self._idle.set()
 
 
 def snake_case(name: str) -> str:
     """Returns the handler's name of an RPC: `TopK` is `top_k`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _parse(request_type: type[Message], payload: bytes) -> Message:
+    try:
+        return request_type.FromString(payload)
+    except DecodeError as error:
+        raise InvalidRequest([Violation("", f"not a {request_type.DESCRIPTOR.full_name}")]) from error
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the service is shutting down", reason="SHUTTING_DOWN", retry_after_s=1.0)
+
+
+async def _unless(leaving: asyncio.Future[Any], coming: Awaitable[Message | None]) -> Message | None:
+    """Returns what is coming, or raises `Unavailable` if the server leaves first."""
+    next_reply = asyncio.ensure_future(coming)
+    try:
+        await asyncio.wait({leaving, next_reply}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            raise _shutting_down()
+        return next_reply.result()
+    finally:
+        if not next_reply.done():
+            next_reply.cancel()
+            await asyncio.wait({next_reply})
 
 
 def _call(path: str, context: grpc.aio.ServicerContext[bytes, bytes]) -> Call:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -28,12 +29,13 @@ from service_runtime.server import Call, Server, Service, StartError, snake_case
 
 
 def _echo_service():
-    """Describes echo.Echo with one RPC, SayBack: Struct to Struct."""
+    """Describes echo.Echo: SayBack, Struct to Struct, and SayOn, Struct to many of them."""
     file = descriptor_pb2.FileDescriptorProto(name="echo.proto", package="echo", syntax="proto3")
     file.dependency.append(Struct.DESCRIPTOR.file.name)
     service = file.service.add(name="Echo")
     struct = ".google.protobuf.Struct"
     service.method.add(name="SayBack", input_type=struct, output_type=struct)
+    service.method.add(name="SayOn", input_type=struct, output_type=struct, server_streaming=True)
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
     return pool.FindServiceByName("echo.Echo")
@@ -49,6 +51,7 @@ class EchoHandlers:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
+        self.left = asyncio.Event()
         self.calls: list[Call] = []
 
     async def say_back(self, request: Struct, call: Call) -> Struct:
@@ -59,6 +62,20 @@ class EchoHandlers:
         if self.error is not None:
             raise self.error
         return request
+
+    async def say_on(self, request: Struct, call: Call) -> AsyncIterator[Struct]:
+        """Says it three times, or for ever if there is a gate; then fails if it was told to."""
+        self.calls.append(call)
+        try:
+            for _ in range(3):
+                yield request
+            while self.gate is not None:
+                yield request
+                await asyncio.sleep(0)
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.left.set()
 
 
 @pytest.fixture
@@ -306,3 +323,82 @@ def test_handlers_are_named_in_snake_case():
         "batch_get_users",
         "predict_rating",
     ]
+
+
+def say_on(channel, payload: bytes = b""):
+    return channel.unary_stream("/echo.Echo/SayOn")(payload)
+
+
+async def stream_failure(stream) -> error_details_pb2.ErrorInfo:
+    """Reads a stream that must fail and returns why."""
+
+    async def read_all():
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await read_all()
+    status = status_pb2.Status.FromString(dict(raised.value.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(info)
+    return info
+
+
+async def test_a_stream_of_replies_goes_back(channel):
+    """All of them, in order, and then the end."""
+    request = Struct()
+    request["film"] = "Alien"
+
+    replies = [reply async for reply in say_on(channel, request.SerializeToString())]
+
+    assert [Struct.FromString(reply) for reply in replies] == [request] * 3
+
+
+async def test_a_stream_fails_as_a_call_does(channel, handlers):
+    """What was said before arrives; the reason follows."""
+    handlers.error = Unavailable("the film broke", reason="FILM_BROKEN", retry_after_s=1.0)
+
+    assert (await stream_failure(say_on(channel))).reason == "FILM_BROKEN"
+    assert (await stream_failure(say_on(channel, b"\xff\xff"))).reason == "INVALID_REQUEST"
+
+
+async def test_a_stream_ends_when_the_server_leaves(handlers, health):
+    """Draining does not wait for what never ends by itself."""
+    handlers.gate = asyncio.Event()
+    async with Server([Service(ECHO, handlers)], health, listen="127.0.0.1:0", drain_timeout_s=30.0) as server:
+        channel = grpc.aio.insecure_channel(server.address)
+        stream = say_on(channel)
+        await stream.read()
+        failing = asyncio.create_task(stream_failure(stream))
+        started = time.monotonic()
+
+    assert (await failing).reason == "SHUTTING_DOWN"
+    assert time.monotonic() - started < 10
+    await channel.close()
+
+
+async def test_a_handler_is_left_when_its_caller_goes(channel, handlers):
+    """A stream that nobody reads any more is closed."""
+    handlers.gate = asyncio.Event()
+    stream = say_on(channel)
+    await stream.read()
+
+    stream.cancel()
+
+    async with asyncio.timeout(5):
+        await handlers.left.wait()
+
+
+async def test_a_reader_that_stalls_is_cut_off(channel, handlers, monkeypatch):
+    """What waits for him stays within one window; he learns why when he reads on."""
+    monkeypatch.setattr("service_runtime.server._STALLED_AFTER_S", 0.3)
+    handlers.gate = asyncio.Event()
+    request = Struct()
+    request["long"] = "x" * 100_000
+    stream = say_on(channel, request.SerializeToString())
+    await stream.read()
+
+    async with asyncio.timeout(10):
+        await handlers.left.wait()
+
+    assert (await stream_failure(stream)).reason == "READER_STALLED"

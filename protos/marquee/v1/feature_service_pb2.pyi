@@ -847,6 +847,64 @@ class RegisterExportResponse(_message.Message):
 Global___RegisterExportResponse: _TypeAlias = RegisterExportResponse  # noqa: Y015
 
 @_typing.final
+class StreamChangesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """Of the last answer that was received; empty at first. One that is too old, or of another replica, begins with a reset."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamChangesRequest: _TypeAlias = StreamChangesRequest  # noqa: Y015
+
+@_typing.final
+class StreamChangesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    CATALOGUE_CHANGED_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    position: _builtins.str
+    """Resume after it."""
+    catalogue_changed: _builtins.bool
+    """The catalogue changed."""
+    reset: _builtins.bool
+    """More may have changed than was told: forget all users."""
+    live: _builtins.bool
+    """False while the service cannot tell what changes: keep nothing until a later answer says true."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Users that were written, deleted or expired; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.str = ...,
+        user_ids: _abc.Iterable[_builtins.str] | None = ...,
+        catalogue_changed: _builtins.bool = ...,
+        reset: _builtins.bool = ...,
+        live: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_changed", b"catalogue_changed", "live", b"live", "position", b"position", "reset", b"reset", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamChangesResponse: _TypeAlias = StreamChangesResponse  # noqa: Y015
+
+@_typing.final
 class GetStoreInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

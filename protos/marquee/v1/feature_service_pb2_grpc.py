@@ -85,6 +85,11 @@ class FeatureServiceStub:
                 request_serializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.SerializeToString,
                 response_deserializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.FromString,
                 _registered_method=True)
+        self.StreamChanges = channel.unary_stream(
+                '/marquee.v1.FeatureService/StreamChanges',
+                request_serializer=marquee_dot_v1_dot_feature__service__pb2.StreamChangesRequest.SerializeToString,
+                response_deserializer=marquee_dot_v1_dot_feature__service__pb2.StreamChangesResponse.FromString,
+                _registered_method=True)
         self.GetStoreInfo = channel.unary_unary(
                 '/marquee.v1.FeatureService/GetStoreInfo',
                 request_serializer=marquee_dot_v1_dot_feature__service__pb2.GetStoreInfoRequest.SerializeToString,
@@ -166,6 +171,14 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamChanges(self, request, context):
+        """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
+        changes there is an answer every second: after three seconds of silence take the feed for lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStoreInfo(self, request, context):
         """Tells what this store is.
         """
@@ -225,6 +238,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.RegisterExport,
                     request_deserializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.FromString,
                     response_serializer=marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.SerializeToString,
+            ),
+            'StreamChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamChanges,
+                    request_deserializer=marquee_dot_v1_dot_feature__service__pb2.StreamChangesRequest.FromString,
+                    response_serializer=marquee_dot_v1_dot_feature__service__pb2.StreamChangesResponse.SerializeToString,
             ),
             'GetStoreInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreInfo,
@@ -503,6 +521,33 @@ class FeatureService:
             '/marquee.v1.FeatureService/RegisterExport',
             marquee_dot_v1_dot_feature__service__pb2.RegisterExportRequest.SerializeToString,
             marquee_dot_v1_dot_feature__service__pb2.RegisterExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/marquee.v1.FeatureService/StreamChanges',
+            marquee_dot_v1_dot_feature__service__pb2.StreamChangesRequest.SerializeToString,
+            marquee_dot_v1_dot_feature__service__pb2.StreamChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,10 @@ class FeatureServiceStub:
     """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
     RegisterExport: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]
     """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
+    StreamChanges: _grpc.UnaryStreamMultiCallable[_feature_service_pb2.StreamChangesRequest, _feature_service_pb2.StreamChangesResponse]
+    """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
+    changes there is an answer every second: after three seconds of silence take the feed for lost.
+    """
     GetStoreInfo: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]
     """Tells what this store is."""
 
@@ -85,6 +89,10 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
     RegisterExport: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]  # type: ignore[assignment]
     """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
+    StreamChanges: _aio.UnaryStreamMultiCallable[_feature_service_pb2.StreamChangesRequest, _feature_service_pb2.StreamChangesResponse]  # type: ignore[assignment]
+    """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
+    changes there is an answer every second: after three seconds of silence take the feed for lost.
+    """
     GetStoreInfo: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]  # type: ignore[assignment]
     """Tells what this store is."""
 
@@ -170,6 +178,16 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.RegisterExportResponse, _abc.Awaitable[_feature_service_pb2.RegisterExportResponse]]:
         """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
+
+    @_abc_1.abstractmethod
+    def StreamChanges(
+        self,
+        request: _feature_service_pb2.StreamChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feature_service_pb2.StreamChangesResponse], _abc.AsyncIterator[_feature_service_pb2.StreamChangesResponse]]:
+        """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
+        changes there is an answer every second: after three seconds of silence take the feed for lost.
+        """
 
     @_abc_1.abstractmethod
     def GetStoreInfo(
