@@ -35,9 +35,9 @@ def test_a_full_data_set_fits_every_model(made: Path) -> None:
     assert not inspection.broken
 
 
-def test_every_model_that_can_be_trained_is_judged() -> None:
-    """No model is left out of the table."""
-    assert set(COSTS) == set(FITS)
+def test_every_model_that_is_judged_can_be_trained() -> None:
+    """The table names models to serve, not baselines; each of them exists."""
+    assert set(COSTS) <= set(FITS)
 
 
 def test_the_command_names_data_options_and_a_holdout_that_works(folder_of: Callable[..., Path]) -> None:

@@ -186,7 +186,7 @@ def test_a_folder_where_a_file_should_be_is_refused(folder: Path) -> None:
     [
         ("format", "pickle", "'marquee-checkpoint' is needed"),
         ("format_version", 99, "format version 99; this code reads 1"),
-        ("model", "oracle", "there is no model 'oracle'; the models are marquee, two-tower-history"),
+        ("model", "oracle", "there is no model 'oracle'; the models are bias, "),
     ],
 )
 def test_a_foreign_checkpoint_is_refused_with_what_would_be_right(

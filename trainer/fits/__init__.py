@@ -10,8 +10,24 @@ from two_tower.errors import UnknownModelError
 from two_tower.serving import Model
 
 FITS = {
+    "two-tower": "trainer.fits.two_tower",
     "two-tower-history": "trainer.fits.two_tower_history",
     "marquee": "trainer.fits.marquee",
+    "content-fc": "trainer.fits.content_fc",
+    "nn-collab": "trainer.fits.nn_collab",
+    "nn-collab-genre": "trainer.fits.nn_collab_genre",
+    "tfrs-simple": "trainer.fits.tfrs_simple",
+    "tfrs-titles": "trainer.fits.tfrs_titles",
+    "mf-centred": "trainer.fits.mf_centred",
+    "dot-bias": "trainer.fits.dot_bias",
+    "dot-bias-genre": "trainer.fits.dot_bias_genre",
+    "random": "trainer.fits.random",
+    "weighted": "trainer.fits.weighted",
+    "majority": "trainer.fits.majority",
+    "mean": "trainer.fits.mean",
+    "bias": "trainer.fits.bias",
+    "popular": "trainer.fits.popular",
+    "item-knn": "trainer.fits.item_knn",
 }
 """Model name → module with `Options`, a frozen dataclass whose every field has a default, and `fit`."""
 

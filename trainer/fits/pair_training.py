@@ -41,6 +41,7 @@ class Plan:
         loss: What the loss is called in figures, "mse" or "mae".
         keep: Whose best epoch gives the weights; "last" takes the last epoch's.
         patience: Epochs without a better figure after which training stops, 0 for never.
+        shuffled: Whether each epoch draws a new order; else it is that of the rows.
     """
 
     num_rows: int
@@ -49,6 +50,7 @@ class Plan:
     loss: str
     keep: Literal["last", "training", "validation"] = "last"
     patience: int = 0
+    shuffled: bool = True
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ def run(
     course = Course()
     best = math.inf
     for epoch in range(1, plan.epochs + 1):
-        order = torch.from_numpy(rng.permutation(plan.num_rows))
+        order = torch.from_numpy(rng.permutation(plan.num_rows)) if plan.shuffled else torch.arange(plan.num_rows)
         summed = torch.zeros(())
         for positions in torch.split(order, plan.batch_size):
             summed += trainee.step(positions)
