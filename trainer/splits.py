@@ -33,8 +33,8 @@ from trainer.readers.raw_table import detect_layout, read_table
 from trainer.readers.source import list_files
 
 HOLDOUTS = (
-    "random:F, torch:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of held-out "
-    "ratings"
+    "random:F, torch:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of "
+    "held-out ratings"
 )
 _BARE: Mapping[str, Literal["leave-last", "none"]] = {"leave-last": "leave-last", "none": "none"}
 _WITH_SHARE: Mapping[str, Literal["random", "torch", "temporal", "newest"]] = {

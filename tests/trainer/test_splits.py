@@ -169,7 +169,8 @@ def test_malformed_holdouts_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["random:0.1", "torch:0.2", "temporal:0.25", "newest:0.3", "leave-last", "every:20", "none"]
+    "text",
+    ["random:0.1", "torch:0.2", "temporal:0.25", "newest:0.3", "leave-last", "every:20", "none"],
 )
 def test_a_holdout_writes_as_it_reads(text: str) -> None:
     """What a manifest records can be typed again."""

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.comparison.contender import Contender
+from trainer.comparison.views import HELD_OUT
 from trainer.dataset import Interactions
 from trainer.evaluation import Evaluation
 
@@ -41,6 +42,7 @@ class Task:
         split_seed: Seed of the split.
         seed: Seed of the fit.
         code_sha256: Hash of the code that answers.
+        views: How the model is asked (trainer/comparison/views.py); a cold start has its own.
     """
 
     contender: Contender
@@ -50,6 +52,7 @@ class Task:
     split_seed: int
     seed: int
     code_sha256: str
+    views: tuple[str, ...] = (HELD_OUT,)
 
     @property
     def folder_name(self) -> str:
@@ -184,6 +187,7 @@ def parse_task(record: Mapping[str, Any]) -> Task:
             "contender": Contender(
                 contender["name"], contender["model"], tuple(contender["options"]), tuple(contender["command"])
             ),
+            "views": tuple(record["views"]),
         }
     )
 

@@ -15,6 +15,7 @@ from trainer.comparison.cell import Answers, Cell, Costs, Task, parse_task, stor
 from trainer.comparison.cold_start import divide_cold, is_cold_start, parse_cold_start
 from trainer.comparison.contender import ContenderError
 from trainer.comparison.outsider import ask
+from trainer.comparison.views import HELD_OUT, View, make_views
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import TrainerError
 from trainer.evaluation import evaluate
@@ -51,21 +52,23 @@ def run(work: Path, request: dict[str, Any]) -> Path:
     notes: tuple[str, ...]
     if is_cold_start(task.holdout):
         cold = divide_cold(data, parse_cold_start(task.holdout), task.split_seed)
-        train, held_out, known, notes = cold.train, cold.held_out, cold.known, ()
+        train, held_out, notes = cold.train, cold.held_out, ()
+        asked = {name: View(rows, held_out) for name, rows in cold.known.items()}
     else:
         parts = divide(snapshot, task.holdout, task.split_seed)
-        train, held_out, known, notes = parts.train, parts.held_out, {"held_out": parts.train}, parts.notes
+        train, held_out, notes = parts.train, parts.held_out, parts.notes
+        asked = make_views(task.views, train, held_out, task.split_seed)
     if task.contender.command:
         if is_cold_start(task.holdout):
             raise ContenderError(f"{task.contender.name}: a program cannot be asked about strangers, models only")
         answers, costs, more = ask(task.contender.command, data, train, held_out, task.seed)
-        views = {"held_out": answers}
+        views = {HELD_OUT: answers}
         notes = (*notes, *more)
     else:
         model, costs = _fit(data, train, task)
         views = {
-            name: Answers.of(evaluate(model, data, rows, held_out, protocol=task.holdout), len(data.movies))
-            for name, rows in known.items()
+            name: Answers.of(evaluate(model, data, view.known, view.judged, protocol=task.holdout), len(data.movies))
+            for name, view in asked.items()
         }
         costs = replace(costs, memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return store(work, Cell(task, costs, commit_of_code(), views, notes))
