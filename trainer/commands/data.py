@@ -15,6 +15,7 @@ from trainer.commands.data_options import (
     ColumnsOption,
     DataArgument,
     MaxBrokenOption,
+    MovieBagOption,
     MoviesOption,
     ScaleOption,
     UsersOption,
@@ -97,10 +98,11 @@ def inspect_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Says what a data set holds, which of its rows are broken, which models fit it, and what to run."""
-    options = read_options(columns, users, movies, scale, max_broken)
-    words = option_words(columns, users, movies, scale, max_broken)
+    options = read_options(columns, users, movies, scale, max_broken, movie_bag)
+    words = option_words(columns, users, movies, scale, max_broken, movie_bag)
     with progress_bar("reading"):
         inspection = inspect_data(data, options, words)
     _show(inspection, Console())

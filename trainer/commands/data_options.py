@@ -1,5 +1,6 @@
 """The options by which every command is told its data. Knows their texts; reads nothing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,16 @@ MaxBrokenOption = Annotated[
     ),
 ]
 
+MovieBagOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--movie-bag",
+        metavar="COLUMN",
+        help='Column of the movies file with further categories, as "Tom Hanks|Meg Ryan"; may be given again.',
+        rich_help_panel=PANEL,
+    ),
+]
+
 DEFAULT_MAX_BROKEN = ReadOptions().max_broken_share
 
 
@@ -70,6 +81,7 @@ def read_options(
     movies: Path | None = None,
     scale: str = "",
     max_broken: float = DEFAULT_MAX_BROKEN,
+    movie_bags: Sequence[str] | None = None,
 ) -> ReadOptions:
     """Builds what the readers take from the texts of the options.
 
@@ -82,11 +94,20 @@ def read_options(
         movies_file=movies,
         scale=parse_scale(scale) if scale else None,
         max_broken_share=max_broken,
+        movie_bags=tuple(dict.fromkeys(movie_bags or ())),
     )
 
 
-def option_words(columns: str, users: Path | None, movies: Path | None, scale: str, max_broken: float) -> list[str]:
+def option_words(
+    columns: str,
+    users: Path | None,
+    movies: Path | None,
+    scale: str,
+    max_broken: float,
+    movie_bags: Sequence[str] | None = None,
+) -> list[str]:
     """Returns the options as words of a command line, those at their default left out."""
     stated = {"--columns": columns, "--users": users, "--movies": movies, "--scale": scale}
     words = [word for name, value in stated.items() if value for word in (name, str(value))]
+    words += [word for name in movie_bags or () for word in ("--movie-bag", name)]
     return words if max_broken == DEFAULT_MAX_BROKEN else [*words, "--max-broken", f"{max_broken:g}"]

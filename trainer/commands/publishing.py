@@ -10,6 +10,7 @@ from trainer.commands.data_options import (
     ColumnsOption,
     DataOption,
     MaxBrokenOption,
+    MovieBagOption,
     MoviesOption,
     ScaleOption,
     UsersOption,
@@ -43,12 +44,13 @@ def publish_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Sends movies, profiles and the histories of exactly the rows that a checkpoint was trained on."""
     store = Registry(registry)
     manifest = checkpoints.read_manifest(store.path_of(resolve_version(store, checkpoint)))
     with progress_bar("reading") as progress, open_sync_channel(feature_service) as channel:
-        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
+        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
         parts = divide_again(snapshot, manifest)
         rows = snapshot.data.interactions if all_rows else parts.train
         sent = publish(channel, snapshot.data, rows, not_for_evaluation=all_rows, progress=progress)

@@ -38,6 +38,17 @@ def choose_files(path: Path, options: ReadOptions) -> DatasetFiles:
     )
 
 
+def choose_beside(path: Path, options: ReadOptions) -> tuple[SourceFile | None, SourceFile | None]:
+    """Chooses the files of movies and of users of a folder whose interactions lie in a folder of their own.
+
+    Raises:
+        DataError: There is more than one candidate.
+    """
+    top = [file for file in list_files(path) if file.folder == "." and not file.base_name.startswith(".")]
+    movies = _stated(options.movies_file) or _one_of(path, top, MOVIE_FILES)
+    return movies, _stated(options.users_file) or _one_of(path, top, USER_FILES)
+
+
 def _ratings_file(path: Path, files: list[SourceFile], options: ReadOptions) -> SourceFile:
     named = [file for file in files if file.base_name in RATING_FILES]
     others = {*MOVIE_FILES, *USER_FILES, *OTHER_FILES}

@@ -10,15 +10,18 @@ from trainer.data_cache import resolve_source
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import DataError
 from trainer.readers.broken_rows import BrokenRows
-from trainer.readers.dataset_files import DatasetFiles, choose_files
+from trainer.readers.dataset_files import DatasetFiles, choose_beside, choose_files
 from trainer.readers.id_column import ordered_ids
-from trainer.readers.layouts import Layout
+from trainer.readers.layouts import Layout, with_bags
 from trainer.readers.movies_reader import read_movies
-from trainer.readers.ratings_reader import RatingRows, read_ratings
+from trainer.readers.parquet_folder import FOLDER, is_parquet_folder, read_parquet_folder
+from trainer.readers.ratings_reader import read_ratings
 from trainer.readers.raw_table import detect_layout
 from trainer.readers.read_options import ReadOptions
+from trainer.readers.source import SourceFile, list_files
 from trainer.readers.users_reader import Users, read_users
 from two_tower.movie_columns import MovieColumns
+from two_tower.serving import RatingScale
 from two_tower.user_columns import Profiles
 
 
@@ -63,42 +66,100 @@ def read_with_report(source: Path | str, options: ReadOptions | None = None) -> 
     """
     options = options or ReadOptions()
     path = resolve_source(source)
+    if is_parquet_folder(path):
+        return _read_mapped(path, options)
     files = choose_files(path, options)
-    layouts: dict[str, Layout] = {}
-    broken: list[BrokenRows] = []
-    movies: MovieColumns | None = None
-    users: Users | None = None
-    if files.movies is not None:
-        layouts["movies"] = detect_layout(files.movies, "movies", options.columns)
-        movies, movie_table = read_movies(files.movies, layouts["movies"], options.max_broken_share)
-        broken.append(movie_table.broken)
-    if files.users is not None:
-        layouts["users"] = detect_layout(files.users, "users", options.columns)
-        users = read_users(files.users, layouts["users"], options.max_broken_share)
-        broken.append(users.table.broken)
+    beside = _read_beside(path, files.movies, files.users, options)
+    layouts, broken = beside.layouts, beside.broken
     layouts["ratings"] = detect_layout(files.ratings, "ratings", options.columns)
-    known_movies = frozenset(movies.movie_ids) if movies is not None else None
+    known_movies = frozenset(beside.movies.movie_ids) if beside.movies is not None else None
     rows = read_ratings(files.ratings, layouts["ratings"], options.scale, known_movies, options.max_broken_share)
     broken.append(rows.broken)
     if not len(rows.user_codes):
         raise DataError(f"{files.ratings.shown}: has no usable rows")
-    dataset = _assemble(_name_of(path), rows, movies, users)
-    notes = [*_notes(dataset, rows), *(line for one in broken for line in one.describe())]
+    user_ids, user_rows = _rows_of(rows.user_codes, rows.user_labels, beside.user_ids)
+    movie_ids, movie_rows = _rows_of(rows.movie_codes, rows.movie_labels, beside.movie_ids)
+    interactions = Interactions(user_rows, movie_rows, rows.ratings, rows.event_times_ms)
+    dataset = _assemble(_name_of(path), user_ids, movie_ids, interactions, rows.scale, rows.time_form, beside)
+    notes = [*_notes(dataset, rows.scale_origin, rows.time_form), *(line for one in broken for line in one.describe())]
     return Reading(replace(dataset, notes=notes), files, layouts, rows.time_form, rows.scale_origin, broken)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What stands beside the interactions: movies and users, None without a file, and how they were read."""
+
+    movies: MovieColumns | None
+    users: Users | None
+    layouts: dict[str, Layout]
+    broken: list[BrokenRows]
+
+    @property
+    def movie_ids(self) -> list[str]:
+        return list(self.movies.movie_ids) if self.movies is not None else []
+
+    @property
+    def user_ids(self) -> list[str]:
+        return self.users.user_ids if self.users is not None else []
+
+
+def _read_beside(
+    path: Path, movies_file: SourceFile | None, users_file: SourceFile | None, options: ReadOptions
+) -> _Beside:
+    layouts: dict[str, Layout] = {}
+    broken: list[BrokenRows] = []
+    movies: MovieColumns | None = None
+    users: Users | None = None
+    if movies_file is not None:
+        layout = detect_layout(movies_file, "movies", options.columns)
+        layouts["movies"] = with_bags(layout, movies_file.shown, options.movie_bags)
+        movies, movie_table = read_movies(movies_file, layouts["movies"], options.max_broken_share)
+        broken.append(movie_table.broken)
+    elif options.movie_bags:
+        raise DataError(f"{path}: no movies file, in which --movie-bag {options.movie_bags[0]} would be a column")
+    if users_file is not None:
+        layouts["users"] = detect_layout(users_file, "users", options.columns)
+        users = read_users(users_file, layouts["users"], options.max_broken_share)
+        broken.append(users.table.broken)
+    return _Beside(movies, users, layouts, broken)
+
+
+def _read_mapped(path: Path, options: ReadOptions) -> Reading:
+    """Reads a folder whose interactions are larger than memory."""
+    movies_file, users_file = choose_beside(path, options)
+    beside = _read_beside(path, movies_file, users_file, options)
+    found = read_parquet_folder(path, options, beside.movie_ids, beside.user_ids)
+    beside.layouts["ratings"] = found.layout
+    dataset = _assemble(
+        _name_of(path), found.user_ids, found.movie_ids, found.rows, found.scale, found.time_form, beside
+    )
+    notes = _notes(dataset, found.scale_origin, found.time_form)
+    notes += [line for one in beside.broken for line in one.describe()]
+    first = next(file for file in list_files(path) if file.folder == FOLDER and file.name.endswith(".parquet"))
+    files = DatasetFiles(first, movies_file, users_file)
+    return Reading(
+        replace(dataset, notes=notes), files, beside.layouts, found.time_form, found.scale_origin, beside.broken
+    )
 
 
 def _name_of(path: Path) -> str:
     return path.resolve().stem if path.is_file() else path.resolve().name
 
 
-def _assemble(name: str, rows: RatingRows, movies: MovieColumns | None, users: Users | None) -> Dataset:
-    user_ids, user_rows = _rows_of(rows.user_codes, rows.user_labels, users.user_ids if users else [])
-    movie_ids, movie_rows = _rows_of(rows.movie_codes, rows.movie_labels, list(movies.movie_ids) if movies else [])
-    strangers = len(user_ids) - len(users.user_ids) if users else len(user_ids)
-    unknown = Profiles.unknown(strangers)
-    if movies is None:
-        empty = np.full(len(movie_ids), np.nan, np.float32)
-        movies = MovieColumns(movie_ids, [""] * len(movie_ids), empty, [()] * len(movie_ids))
+def _assemble(
+    name: str,
+    user_ids: list[str],
+    movie_ids: list[str],
+    interactions: Interactions,
+    scale: RatingScale | None,
+    time_form: str | None,
+    beside: _Beside,
+) -> Dataset:
+    movies, users = beside.movies, beside.users
+    unknown = Profiles.unknown(len(user_ids) - len(beside.user_ids))
+    strangers = len(movie_ids) - len(beside.movie_ids)
+    if movies is None or strangers:
+        movies = _with_strangers(movies, movie_ids, strangers)
     profiles = (
         unknown
         if users is None
@@ -112,11 +173,25 @@ def _assemble(name: str, rows: RatingRows, movies: MovieColumns | None, users: U
         name=name,
         user_ids=user_ids,
         profiles=profiles,
-        zips=[*(users.zips if users else []), *[None] * strangers],
+        zips=[*(users.zips if users else []), *[None] * len(unknown)],
         movies=movies,
-        interactions=Interactions(user_rows, movie_rows, rows.ratings, rows.event_times_ms),
-        scale=rows.scale,
-        has_times=rows.time_form is not None,
+        interactions=interactions,
+        scale=scale,
+        has_times=time_form is not None,
+    )
+
+
+def _with_strangers(movies: MovieColumns | None, movie_ids: list[str], count: int) -> MovieColumns:
+    """Adds movies of which only the id is known, at the end."""
+    empty = np.full(count, np.nan, np.float32)
+    if movies is None:
+        return MovieColumns(movie_ids, [""] * count, empty, [()] * count)
+    return MovieColumns(
+        movie_ids,
+        [*movies.titles, *[""] * count],
+        np.concatenate([movies.years, empty]),
+        [*movies.genres, *[()] * count],
+        {name: [*bag, *[()] * count] for name, bag in movies.bags.items()},
     )
 
 
@@ -132,12 +207,12 @@ def _rows_of(codes: NDArray[np.int32], labels: list[str], listed: list[str]) -> 
     return [*listed, *others], row_of[codes]
 
 
-def _notes(dataset: Dataset, rows: RatingRows) -> list[str]:
+def _notes(dataset: Dataset, scale_origin: str, time_form: str | None) -> list[str]:
     notes = []
     if dataset.scale is None:
-        notes.append(f"Ratings: {rows.scale_origin}.")
+        notes.append(f"Ratings: {scale_origin}.")
     else:
         scale = dataset.scale
-        notes.append(f"Ratings: {scale.low:g} to {scale.high:g} in steps of {scale.step:g}, {rows.scale_origin}.")
-    notes.append(f"Times: {rows.time_form}." if rows.time_form else "Times: none, so histories have no order.")
+        notes.append(f"Ratings: {scale.low:g} to {scale.high:g} in steps of {scale.step:g}, {scale_origin}.")
+    notes.append(f"Times: {time_form}." if time_form else "Times: none, so histories have no order.")
     return notes

@@ -155,6 +155,25 @@ def layout_of_header(
     return Layout(label, delimiter, tuple(header), True, roles, scales=scales)
 
 
+BAG = "bag:"
+"""Before a bag's name, the role of its column."""
+
+
+def with_bags(layout: Layout, shown: str, bags: Sequence[str]) -> Layout:
+    """Adds the columns of bags to the layout of a movies file.
+
+    Raises:
+        DataError: There is no such column.
+    """
+    if not bags:
+        return layout
+    absent = [name for name in bags if name not in layout.header or not layout.has_header]
+    if absent:
+        columns = ", ".join(layout.header) if layout.has_header else "none with a name"
+        raise DataError(f"{shown}: no column for --movie-bag {', '.join(absent)}; its columns are: {columns}")
+    return replace(layout, columns={**layout.columns, **{BAG + name: name for name in bags}})
+
+
 def split_header(line: str) -> tuple[list[str], str]:
     """Splits the first line of a table by the delimiter that gives the most columns; returns names and delimiter."""
     choices = [next(csv.reader(io.StringIO(line), delimiter=mark), []) for mark in ",\t;|"]

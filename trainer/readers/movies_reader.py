@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from trainer.readers.keyed_table import KeyedTable, read_keyed_table
-from trainer.readers.layouts import GENRE_FLAG, KNOWN, ML_100K_GENRES, Layout
+from trainer.readers.layouts import BAG, GENRE_FLAG, KNOWN, ML_100K_GENRES, Layout
 from trainer.readers.source import SourceFile
 from two_tower.movie_columns import MovieColumns
 
@@ -14,6 +14,10 @@ YEAR_AT_END = re.compile(r"\s*\(\d{4}\)\s*$")
 YEAR_IN_DATE = re.compile(r"(?<!\d)\d{4}(?!\d)")
 NO_GENRE = frozenset({"", "(no genres listed)", "unknown"})
 GENRE_SEPARATOR = "|"
+MAX_BAG_VALUES = 64
+"""Values of a movie over all its bags that the catalogue keeps: marquee/v1/movie.proto."""
+MAX_BAG_VALUE_BYTES = 64
+"""Length of a value that the catalogue keeps, in UTF-8."""
 
 
 def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[MovieColumns, KeyedTable]:
@@ -33,6 +37,7 @@ def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[Mov
         titles=[YEAR_AT_END.sub("", title) for title in titles],
         years=np.fromiter(years, np.float32, len(table.ids)),
         genres=genres,
+        bags=_bags(table, layout),
     )
     return columns, table
 
@@ -53,6 +58,19 @@ def split_genres(text: str) -> tuple[str, ...]:
     """Splits "Action|Sci-Fi"; what MovieLens writes for none gives none."""
     names = dict.fromkeys(name.strip() for name in text.split(GENRE_SEPARATOR))
     return tuple(name for name in names if name not in NO_GENRE)
+
+
+def _bags(table: KeyedTable, layout: Layout) -> dict[str, list[tuple[str, ...]]]:
+    """Reads "Tom Hanks|Meg Ryan"; of a long list what the catalogue can keep of it, which is the head of the cast."""
+    roles = [role for role in layout.columns if role.startswith(BAG)]
+    at_most = MAX_BAG_VALUES // max(1, len(roles))
+    return {
+        role.removeprefix(BAG): [
+            tuple(value for value in values if len(value.encode()) <= MAX_BAG_VALUE_BYTES)[:at_most]
+            for values in table.mapped(role, split_genres)
+        ]
+        for role in roles
+    }
 
 
 def _flagged_genres(table: KeyedTable) -> list[tuple[str, ...]]:

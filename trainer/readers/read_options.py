@@ -20,6 +20,7 @@ class ReadOptions:
         users_file: File of user profiles outside the source.
         movies_file: File of movies outside the source.
         scale: Rating scale instead of the detected one.
+        movie_bags: Columns of the movies file that hold further categories, as "Tom Hanks|Meg Ryan".
         max_broken_share: Share of a file's rows, 0 to 1, that may be skipped as broken before the file is refused.
     """
 
@@ -28,6 +29,7 @@ class ReadOptions:
     movies_file: Path | None = None
     scale: RatingScale | None = None
     max_broken_share: float = 0.01
+    movie_bags: tuple[str, ...] = ()
 
 
 def parse_columns(text: str) -> dict[str, str]:
