@@ -44,8 +44,11 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         marks = StoreMarks(link)
         catalogue = Catalogue(link, marks, rng)
         log_entries = settings.log_max_entries // NUM_PARTITIONS
-        users = Users(link, marks, now_ms, log_entries=log_entries)
-        histories = Histories(link, marks, now_ms, window=settings.history_window, log_entries=log_entries)
+        lifetimes = settings.lifetimes()
+        users = Users(link, marks, now_ms, log_entries=log_entries, lifetimes=lifetimes)
+        histories = Histories(
+            link, marks, now_ms, window=settings.history_window, log_entries=log_entries, lifetimes=lifetimes
+        )
         event_log = EventLog(link, marks, now_ms, max_age_ms=int(settings.log_max_age_s * 1000))
         changes = ChangeRing(settings.change_ring_size)
         handlers = FeatureHandlers(users, histories, catalogue, event_log, changes, marks, now_ms)

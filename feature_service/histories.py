@@ -10,6 +10,7 @@ import numpy as np
 from feature_service import keys
 from feature_service.import_plan import ImportColumns, PreparedUser, prepare
 from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
+from feature_service.lifetimes import Lifetimes
 from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import STORE_KEYS, StoreMarks, user_version
@@ -73,7 +74,14 @@ class Histories:
     """What users have watched."""
 
     def __init__(
-        self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, window: int, log_entries: int
+        self,
+        link: RedisLink,
+        marks: StoreMarks,
+        now_ms: Callable[[], int],
+        *,
+        window: int,
+        log_entries: int,
+        lifetimes: Lifetimes,
     ) -> None:
         """Stores where to write.
 
@@ -83,11 +91,13 @@ class Histories:
             now_ms: Gives the time.
             window: Newest movies to keep per user.
             log_entries: Entries that the event log of a partition keeps at most.
+            lifetimes: How long data lives.
         """
         self._link = link
         self._marks = marks
         self._now_ms = now_ms
         self._log_entries = log_entries
+        self._lifetimes = lifetimes
         self.window = window
 
     async def write(self, events: Sequence[WatchEvent]) -> list[tuple[Outcome, str]]:
@@ -158,7 +168,9 @@ class Histories:
         self, partition: int, user_ids: list[str], places: dict[str, UserKeys], merges: dict[str, _Merge]
     ) -> Command:
         touched = [version_counter(partition), log_position(partition), event_log(partition)]
+        lifetimes = self._lifetimes
         arguments: list[Any] = [self.window, self._log_entries, self._now_ms()]
+        arguments += (lifetimes.history_ms, lifetimes.visible_ms)
         for user_id in user_ids:
             touched += (places[user_id].state, places[user_id].tombstone, places[user_id].seen)
             arguments += merges[user_id].arguments()

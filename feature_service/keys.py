@@ -13,8 +13,9 @@
     {m}:c:<id>:rows    hash of a catalogue: number -> movie
     {m}:c:<id>:changed sorted set of a catalogue: number by the version of its last change
 
-The braces are hash tags: everything that one script touches lies in one slot of a cluster. No key expires yet; user
-rows carry an expires_at of their own, so that an expired user can be told from one who never was.
+The braces are hash tags: everything that one script touches lies in one slot of a cluster. States and seen sets expire
+if they are told to; user rows carry times of expiry of their own, which come earlier, so that an expired user can be
+told from one who never was.
 """
 
 import hashlib

@@ -6,9 +6,11 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from feature_service.lifetimes import Lifetimes
 from service_runtime.settings import ListenAddress, ServiceSettings
 
 EMBEDDED = "embedded"
+_MAX_TTL_S = 100 * 365 * 86_400.0
 
 
 class FeatureSettings(ServiceSettings):
@@ -30,6 +32,21 @@ class FeatureSettings(ServiceSettings):
     data_dir: Path = Field(default=Path(".run/redis"), description="Folder of the embedded Redis; made if absent.")
     history_window: int = Field(
         default=200, ge=1, le=1000, description="Newest movies kept per user; older ones stay in the seen set only."
+    )
+    profile_ttl_s: float = Field(
+        default=0, ge=0, le=_MAX_TTL_S, description="How long a profile lives after it was last written; 0 is for ever."
+    )
+    history_ttl_s: float = Field(
+        default=0,
+        ge=0,
+        le=_MAX_TTL_S,
+        description="How long a history, and what was ever watched, lives after its last change; 0 is for ever.",
+    )
+    expired_visible_s: float = Field(
+        default=86_400,
+        ge=0,
+        le=_MAX_TTL_S,
+        description="How long readers are told that a user expired before Redis forgets him altogether.",
     )
     change_ring_size: int = Field(
         default=100_000,
@@ -58,6 +75,12 @@ class FeatureSettings(ServiceSettings):
     redis_connections: int = Field(
         default=16, ge=1, le=1000, description="Connections to Redis at most; further commands wait."
     )
+
+    def lifetimes(self) -> Lifetimes:
+        """Returns how long data lives."""
+        return Lifetimes(
+            int(self.profile_ttl_s * 1000), int(self.history_ttl_s * 1000), int(self.expired_visible_s * 1000)
+        )
 
     @field_validator("redis_url")
     @classmethod

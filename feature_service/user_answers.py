@@ -40,6 +40,7 @@ def user_columns(rows: Sequence[StoredUser], history_limit: int, *, include_seen
         event_times_ms=entries["time_ms"].tobytes(),
         num_watched=np.array([row.header.num_watched if row.header else 0 for row in rows], "<u4").tobytes(),
         deleted_at_ms=np.array([row.deleted_at_ms for row in rows], "<i8").tobytes(),
+        expires_at_ms=np.array([row.header.expires_at_ms if row.header else 0 for row in rows], "<i8").tobytes(),
     )
     if include_seen:
         _add_seen(columns, rows)

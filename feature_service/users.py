@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
+from feature_service.lifetimes import Lifetimes
 from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import STORE_KEYS, StoreMarks, user_version
@@ -11,6 +12,7 @@ from feature_service.value_format import (
     CataloguePointer,
     Header,
     Profile,
+    alive_at,
     pack_profile_field,
     profile_of,
     unpack_header,
@@ -75,27 +77,35 @@ class ProfileChange:
 class Users:
     """The users of the store."""
 
-    def __init__(self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, log_entries: int) -> None:
-        """Stores where users are, and how many entries the event log of a partition keeps at most."""
+    def __init__(
+        self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, log_entries: int, lifetimes: Lifetimes
+    ) -> None:
+        """Stores where users are, how many entries the log of a partition keeps at most, and how long data lives."""
         self._link = link
         self._marks = marks
         self._now_ms = now_ms
         self._log_entries = log_entries
+        self._lifetimes = lifetimes
 
     async def read(self, user_ids: Sequence[str], *, with_seen: bool = False) -> StoredUsers:
         """Returns users in the order of their ids, in one read."""
         places = [user_keys(user_id) for user_id in user_ids]
-        asked: list[bytes] = [*STORE_KEYS]
+        # A user who is not stored has the version of his partition: whatever was written to him before counts less.
+        partitions = list({place.partition: None for place in places})
+        asked: list[bytes] = [*STORE_KEYS, *(version_counter(partition) for partition in partitions)]
         for place in places:
             asked += (place.state, place.tombstone, place.seen) if with_seen else (place.state, place.tombstone)
         values = await self._link.read(asked)
         epoch, pointer = await self._marks.resolve(values[:2])
+        first = len(STORE_KEYS) + len(partitions)
+        counters = dict(zip(partitions, map(_counter, values[len(STORE_KEYS) : first]), strict=True))
         stride = 3 if with_seen else 2
         now_ms = self._now_ms()
         rows = []
-        for place, position in zip(places, range(2, len(values), stride), strict=True):
-            seen = values[position + 2] if with_seen else None
-            rows.append(_row(epoch, place, values[position], values[position + 1], seen or b"", now_ms))
+        for place, position in zip(places, range(first, len(values), stride), strict=True):
+            seen = (values[position + 2] if with_seen else None) or b""
+            absent = user_version(epoch, place.partition, counters[place.partition])
+            rows.append(_row(epoch, place, values[position], values[position + 1], seen, absent, now_ms))
         return StoredUsers(rows, pointer)
 
     async def upsert(self, changes: Mapping[str, ProfileChange]) -> list[str]:
@@ -105,9 +115,10 @@ class Users:
         groups = by_partition(places)
         for partition, user_ids in groups.items():
             touched = [version_counter(partition)]
-            arguments: list[bytes] = []
+            lifetimes = self._lifetimes
+            arguments: list[bytes | int] = [self._now_ms(), lifetimes.profile_ms, lifetimes.visible_ms]
             for user_id in user_ids:
-                touched += (places[user_id].state, places[user_id].tombstone)
+                touched += (places[user_id].state, places[user_id].tombstone, places[user_id].seen)
                 arguments += changes[user_id].arguments()
             commands.append(("EVAL", script("upsert_profiles"), len(touched), *touched, *arguments))
         marks, *replies = await self._link.commands([("MGET", *STORE_KEYS), *commands])
@@ -139,16 +150,20 @@ def by_partition(places: Mapping[str, UserKeys]) -> dict[int, list[str]]:
     return groups
 
 
+def _counter(value: bytes | None) -> int:
+    return int(value or 0)
+
+
 def _row(
-    epoch: str, place: UserKeys, state: bytes | None, tombstone: bytes | None, seen: bytes, now_ms: int
+    epoch: str, place: UserKeys, state: bytes | None, tombstone: bytes | None, seen: bytes, absent: str, now_ms: int
 ) -> StoredUser:
     if state is not None:
         header = unpack_header(state)
         version = user_version(epoch, place.partition, header.version)
-        if 0 < header.expires_at_ms <= now_ms:
+        alive = alive_at(state, header, now_ms)
+        if alive is None:
             return StoredUser(None, b"", b"", version, header.deleted_at_ms, expired=True)
-        return StoredUser(header, state, seen, version, header.deleted_at_ms)
-    if tombstone is not None:
-        grave = unpack_tombstone(tombstone)
-        return StoredUser(None, b"", b"", user_version(epoch, place.partition, grave.version), grave.deleted_at_ms)
-    return StoredUser(None, b"", b"", user_version(epoch, place.partition, 0), 0)
+        state, left = alive
+        return StoredUser(left, state, seen if left.num_watched else b"", version, header.deleted_at_ms)
+    deleted_at_ms = 0 if tombstone is None else unpack_tombstone(tombstone).deleted_at_ms
+    return StoredUser(None, b"", b"", absent, deleted_at_ms)

@@ -3,10 +3,13 @@
 All numbers are little-endian; each value begins with the number of its format. scripts/*.lua read and write the same
 layouts and change together with them.
 
-User state (format 1), a header of 40 bytes, then the profile, the entries and the older ratings:
+User state (format 2), a header of 48 bytes, then the profile, the entries and the older ratings:
 
-    u8 format · u8 0 · u16 profile bytes · u32 incarnation · u64 version · i64 deleted_at_ms · i64 expires_at_ms
+    u8 format · u8 0 · u16 profile bytes · u32 incarnation · u64 version · i64 deleted_at_ms
+    i64 history_expires_at_ms · i64 profile_expires_at_ms, 0 for never
     u32 movies ever watched · u16 entries · u16 older ratings
+
+Format 1 is read as well, and written as format 2 when its user changes: its header of 40 bytes has one time of expiry.
 
     profile        four fields (gender, age, occupation, zip): u8 length + 1, or 0 if absent, then the bytes; age one u8
     entry          u32 movie number · f32 rating or NaN · i64 event time in ms · u64 event hash; newest first
@@ -39,10 +42,12 @@ from numpy.typing import NDArray
 from feature_service.keys import NUM_PARTITIONS
 
 FORMAT = 1
+STATE_FORMAT, OLD_STATE_FORMAT = 2, 1
 SEEN_BITMAP, SEEN_DELTAS = 1, 2
 # A bitmap of 2 kB holds any set below it. m: a bitmap is 1 kB at 3.7k movies and 129 kB at 1M.
 SEEN_BITMAP_MOVIES = 16_384
-HEADER = struct.Struct("<BxHIQqqIHH")
+HEADER = struct.Struct("<BxHIQqqqIHH")
+_OLD_HEADER = struct.Struct("<BxHIQqqIHH")
 ENTRY = np.dtype([("number", "<u4"), ("rating", "<f4"), ("time_ms", "<i8"), ("hash", "<u8")])
 EVENT = struct.Struct("<IfqQ")
 TOMBSTONE = struct.Struct("<B3xIQq")
@@ -61,10 +66,21 @@ class Header(NamedTuple):
     incarnation: int
     version: int
     deleted_at_ms: int
-    expires_at_ms: int
+    history_expires_at_ms: int
+    profile_expires_at_ms: int
     num_watched: int
     num_entries: int
     num_older: int
+
+    @property
+    def expires_at_ms(self) -> int:
+        """When the first part of the user expires; 0 if none does."""
+        times = []
+        if self.num_watched:
+            times.append(self.history_expires_at_ms)
+        if self.profile_bytes or not self.num_watched:
+            times.append(self.profile_expires_at_ms)
+        return min((time for time in times if time), default=0)
 
 
 class Tombstone(NamedTuple):
@@ -146,28 +162,56 @@ def unpack_header(state: bytes) -> Header:
     Raises:
         FormatError: Another build wrote it.
     """
-    header = Header._make(HEADER.unpack_from(state))
-    if header.format != FORMAT:
-        raise FormatError(f"a user's state has format {header.format}, this build knows {FORMAT}")
-    return header
+    if state[:1] == bytes([STATE_FORMAT]):
+        return Header._make(HEADER.unpack_from(state))
+    if state[:1] != bytes([OLD_STATE_FORMAT]):
+        raise FormatError(
+            f"a user's state has format {state[0]}, this build knows {OLD_STATE_FORMAT} and {STATE_FORMAT}"
+        )
+    form, profile_bytes, incarnation, version, deleted_at_ms, expires_at_ms, *rest = _OLD_HEADER.unpack_from(state)
+    return Header(form, profile_bytes, incarnation, version, deleted_at_ms, expires_at_ms, expires_at_ms, *rest)
 
 
 def pack_state(profile: bytes, entries: bytes, older: bytes, num_watched: int) -> bytes:
-    """Returns the state of a user who was not stored before; version and deletion are filled in where it is written."""
+    """Returns the state of a user who was not stored before; version and times are filled in where it is written."""
     num_entries, num_older = len(entries) // ENTRY.itemsize, len(older) // ENTRY.itemsize
-    header = HEADER.pack(FORMAT, len(profile), 0, 0, 0, 0, num_watched, num_entries, num_older)
+    header = HEADER.pack(STATE_FORMAT, len(profile), 0, 0, 0, 0, 0, num_watched, num_entries, num_older)
     return header + profile + entries + older
 
 
 def profile_of(state: bytes, header: Header) -> Profile:
     """Returns the profile within a state."""
-    return unpack_profile(state[HEADER.size : HEADER.size + header.profile_bytes])
+    begin = _header_bytes(header)
+    return unpack_profile(state[begin : begin + header.profile_bytes])
 
 
 def entries_of(state: bytes, header: Header, limit: int) -> bytes:
     """Returns at most `limit` entries of a state, newest first, as bytes of `ENTRY`."""
-    begin = HEADER.size + header.profile_bytes
+    begin = _header_bytes(header) + header.profile_bytes
     return state[begin : begin + min(limit, header.num_entries) * ENTRY.itemsize]
+
+
+def alive_at(state: bytes, header: Header, now_ms: int) -> tuple[bytes, Header] | None:
+    """Returns a state without what has expired, None if nothing is left."""
+    profile_expired = 0 < header.profile_expires_at_ms <= now_ms
+    history_expired = 0 < header.history_expires_at_ms <= now_ms
+    if not profile_expired and not history_expired:
+        return state, header
+    has_profile = header.profile_bytes > 0 and not profile_expired
+    has_history = header.num_watched > 0 and not history_expired
+    if not has_profile and not has_history:
+        return None
+    begin = _header_bytes(header)
+    profile = state[begin : begin + header.profile_bytes] if has_profile else b""
+    body = state[begin + header.profile_bytes :] if has_history else b""
+    left = header._replace(format=STATE_FORMAT, profile_bytes=len(profile))
+    if not has_history:
+        left = left._replace(num_watched=0, num_entries=0, num_older=0)
+    return HEADER.pack(*left) + profile + body, left
+
+
+def _header_bytes(header: Header) -> int:
+    return HEADER.size if header.format == STATE_FORMAT else _OLD_HEADER.size
 
 
 def unpack_tombstone(value: bytes) -> Tombstone:

@@ -174,6 +174,7 @@ def _joined(parts: Sequence[UserRows]) -> UserRows:
     histories = [np.diff(part.offsets) for part in parts]
     seen = [numbers for part in parts for numbers in _seen(part)]
     profiles: list[user_pb2.UserProfile] = [profile for part in parts for profile in part.profiles]
+    expiries = [part.expires_at_ms for part in parts if part.expires_at_ms is not None]
     return UserRows(
         statuses=np.concatenate([part.statuses for part in parts]),
         profiles=profiles,
@@ -184,6 +185,7 @@ def _joined(parts: Sequence[UserRows]) -> UserRows:
         event_times_ms=np.concatenate([part.event_times_ms for part in parts]),
         num_watched=np.concatenate([part.num_watched for part in parts]),
         deleted_at_ms=np.concatenate([part.deleted_at_ms for part in parts]),
+        expires_at_ms=None if len(expiries) < len(parts) else np.concatenate(expiries),
         seen_offsets=_offsets_of(seen),
         seen_numbers=np.concatenate(seen),
         seen_omitted=np.zeros(len(profiles), np.bool_),

@@ -9,20 +9,19 @@
 -- what is imported is not.
 --
 -- KEYS  1 version counter, 2 log position, 3 log; then per user: state, tombstone, seen set
--- ARGV  1 window, 2 entries that the log keeps at most, 3 the time in ms; then per user: events; prepared state; its seen
---       set; assumed deletion time, "" for any
+-- ARGV  1 window, 2 entries that the log keeps at most, 3 the time in ms, 4 how long a history lives without a change in
+--       ms, 0 for ever, 5 how long what expired is kept; then per user: events; prepared state; its seen set; assumed
+--       deletion time, "" for any
 --       Either events (24 bytes each, as entries) or a prepared state is given, or neither: then nothing changes.
 --       A prepared state is written as it is if the user has none, and else merged as the events that it holds.
 -- Returns per user a version counter and one letter per event (A applied, D duplicate, S stale), the entries of a
 -- prepared state before its older ratings; or -1 and the deletion time if that is not the assumed one.
 
-local HEADER = "<BBHI4I8i8i8I4HH"
-local HEADER_BYTES = 40
 local EVENT = "<I4fi8I8"
 local EVENT_BYTES = 24
 local NAN = struct.pack("<I4", 0x7fc00000)
 local BITMAP_MOVIES = 16384
-local window = tonumber(ARGV[1])
+local window, now, history_ttl, visible = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local version
 local function next_version()
@@ -154,11 +153,18 @@ local function events_of_bytes(bytes)
   return events
 end
 
-local function events_of_state(state)
-  local _, _, profile_bytes, _, _, _, _, _, num_entries, num_older = struct.unpack(HEADER, state)
-  local events = events_of_bytes(string.sub(state, HEADER_BYTES + profile_bytes + 1))
+-- Returns entries and older ratings of a prepared state.
+local function body_of(prepared)
+  local num_entries = struct.unpack("<H", prepared, HEADER_BYTES - 3)
+  local older_at = HEADER_BYTES + num_entries * EVENT_BYTES + 1
+  return string.sub(prepared, HEADER_BYTES + 1, older_at - 1), string.sub(prepared, older_at)
+end
+
+local function events_of_body(entries, older)
+  local events = events_of_bytes(entries .. older)
+  local num_entries = #entries / EVENT_BYTES
   local rated_earlier = {}
-  for position = num_entries + 1, num_entries + num_older do
+  for position = num_entries + 1, #events do
     rated_earlier[events[position].n] = true
   end
   for position = 1, num_entries do
@@ -313,46 +319,34 @@ local function write_body(entries, older, movies)
 end
 
 local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepared_seen, assumed)
-  local state = redis.call("GET", state_key)
-  local incarnation, current, deleted_at, expires_at, num_watched = 0, 0, 0, 0, 0
-  local num_entries, num_older, profile, entries, older = 0, 0, "", "", ""
-  if state then
-    local form, zero, profile_bytes
-    form, zero, profile_bytes, incarnation, current, deleted_at, expires_at, num_watched, num_entries, num_older =
-      struct.unpack(HEADER, state)
-    if form ~= 1 then
-      error("a user's state has format " .. form)
-    end
-    profile = string.sub(state, HEADER_BYTES + 1, HEADER_BYTES + profile_bytes)
-    local body = HEADER_BYTES + profile_bytes + 1
-    entries = string.sub(state, body, body + num_entries * EVENT_BYTES - 1)
-    older = string.sub(state, body + num_entries * EVENT_BYTES)
+  local user = read_state(state_key, tombstone_key, seen_key, now)
+  if assumed ~= "" and tonumber(assumed) ~= user.deleted_at then
+    return -1, string.format("%.0f", user.deleted_at)
+  end
+  local events
+  if prepared == "" then
+    events = events_of_bytes(bytes)
   else
-    local tombstone = redis.call("GET", tombstone_key)
-    if tombstone then
-      incarnation, current, deleted_at = struct.unpack("<I4I8i8", tombstone, 5)
+    local entries, older = body_of(prepared)
+    local num_events = (#entries + #older) / EVENT_BYTES
+    if not user.stored then
+      user.version, user.entries, user.older = next_version(), entries, older
+      user.watched = struct.unpack("<I4", prepared, HEADER_BYTES - 7)
+      user.history_until = history_ttl > 0 and now + history_ttl or 0
+      redis.call("SET", seen_key, prepared_seen)
+      write_state(state_key, seen_key, user, visible)
+      return user.version, string.rep("A", num_events)
     end
-  end
-  if assumed ~= "" and tonumber(assumed) ~= deleted_at then
-    return -1, string.format("%.0f", deleted_at)
-  end
-  if not state and prepared ~= "" then
-    local _, _, _, _, _, _, _, _, prepared_entries, prepared_older = struct.unpack(HEADER, prepared)
-    redis.call("SET", state_key, string.sub(prepared, 1, 4)
-      .. struct.pack("<I4I8i8", incarnation, next_version(), deleted_at) .. string.sub(prepared, 25))
-    redis.call("SET", seen_key, prepared_seen)
-    return version, string.rep("A", prepared_entries + prepared_older)
-  end
-  -- An import again, the usual case where there is a state: the same bytes hold the same events.
-  if prepared ~= "" and entries .. older == string.sub(prepared, HEADER_BYTES + 1)
-    and redis.call("GET", seen_key) == prepared_seen then
-    return current, string.rep("D", num_entries + num_older)
+    -- An import again, the usual case where there is a state: the same bytes hold the same events.
+    if user.entries == entries and user.older == older and redis.call("GET", seen_key) == prepared_seen then
+      return user.version, string.rep("D", num_events)
+    end
+    events = events_of_body(entries, older)
   end
 
-  local events = prepared ~= "" and events_of_state(prepared) or events_of_bytes(bytes)
   local named, seen = {}, seen_numbers(prepared_seen)
   for _, event in ipairs(events) do
-    event.late = deleted_at > 0 and event.t <= deleted_at
+    event.late = user.deleted_at > 0 and event.t <= user.deleted_at
     if not event.late then
       if not named[event.n] and prepared == "" then
         seen[#seen + 1] = event.n
@@ -360,8 +354,8 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
       named[event.n] = true
     end
   end
-  local rated_earlier = read_older(older)
-  local movies = read_movies(entries, rated_earlier, named)
+  local rated_earlier = read_older(user.older)
+  local movies = read_movies(user.entries, rated_earlier, named)
   local statuses = {}
   for position, event in ipairs(events) do
     statuses[position] = event.late and "S" or apply(event, movies)
@@ -373,7 +367,7 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
       end
     end
   end
-  local new_entries, new_older, floor = write_body(entries, rated_earlier, movies)
+  local new_entries, new_older, floor = write_body(user.entries, rated_earlier, movies)
   if floor then
     for position, event in ipairs(events) do
       if statuses[position] == "A" and before(event.t, event.n, floor.t, floor.n) then
@@ -382,18 +376,18 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
     end
   end
   local num_new = #seen > 0 and add_seen(seen_key, seen) or 0
-  if new_entries ~= entries or new_older ~= older or num_new > 0 then
-    current = next_version()
-    redis.call("SET", state_key, struct.pack(HEADER, 1, 0, #profile, incarnation, current, deleted_at, expires_at,
-      num_watched + num_new, #new_entries / EVENT_BYTES, #new_older / EVENT_BYTES)
-      .. profile .. new_entries .. new_older)
+  if new_entries ~= user.entries or new_older ~= user.older or num_new > 0 then
+    user.version, user.watched = next_version(), user.watched + num_new
+    user.entries, user.older = new_entries, new_older
+    user.history_until = history_ttl > 0 and now + history_ttl or 0
+    write_state(state_key, seen_key, user, visible)
   end
-  return current, table.concat(statuses)
+  return user.version, table.concat(statuses)
 end
 
 local replies = {}
 for user = 1, (#KEYS - 3) / 3 do
-  local key, argument = 3 * user + 1, 4 * user
+  local key, argument = 3 * user + 1, 4 * user + 2
   local counter, statuses = merge(KEYS[key], KEYS[key + 1], KEYS[key + 2],
     ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3])
   replies[#replies + 1] = counter

@@ -148,13 +148,14 @@ def test_an_old_server_is_refused(tmp_path):
 def marks_on():
     """Writes an event twice through the store on some Redis and returns what became of it."""
     from feature_service.histories import Histories, WatchEvent
+    from feature_service.lifetimes import Lifetimes
     from feature_service.redis_link import RedisLink
     from feature_service.store import StoreMarks
 
     async def write(url: str) -> list[str]:
         link = RedisLink(url, timeout_s=5, max_connections=2)
         await link.probe()
-        histories = Histories(link, StoreMarks(link), lambda: 0, window=5, log_entries=1000)
+        histories = Histories(link, StoreMarks(link), lambda: 0, window=5, log_entries=1000, lifetimes=Lifetimes())
         event = WatchEvent("e", "u", 70_000, 4.5, 1000)
         letters = [(await histories.write([event]))[0][0].value for _ in range(2)]
         await link.close()

@@ -12,6 +12,7 @@ from marquee.v1 import feature_service_pb2 as pb2
 from feature_service.event_log import START, EventLog, PositionError, position_token
 from feature_service.histories import Histories, WatchEvent
 from feature_service.keys import NUM_PARTITIONS, event_log, user_keys
+from feature_service.lifetimes import Lifetimes
 from feature_service.users import Users
 from feature_service.value_format import event_hash
 from tests.feature_service import messages as make
@@ -187,8 +188,8 @@ class Logged:
 
     def __init__(self, link, marks, log_entries: int = 1000) -> None:
         self.clock = Clock()
-        self.histories = Histories(link, marks, self.clock, window=5, log_entries=log_entries)
-        self.users = Users(link, marks, self.clock, log_entries=log_entries)
+        self.histories = Histories(link, marks, self.clock, window=5, log_entries=log_entries, lifetimes=Lifetimes())
+        self.users = Users(link, marks, self.clock, log_entries=log_entries, lifetimes=Lifetimes())
         self.log = EventLog(link, marks, self.clock, max_age_ms=DAY_MS)
 
     async def watch(self, *times_ms: int) -> None:

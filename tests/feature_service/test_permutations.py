@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from feature_service.histories import Histories, WatchEvent
 from feature_service.import_plan import ImportColumns
 from feature_service.keys import user_keys
+from feature_service.lifetimes import Lifetimes
 from feature_service.value_format import ENTRY, HEADER, event_hash, pack_seen, pack_state
 
 WINDOW = 4
@@ -66,7 +67,7 @@ class Store:
 
     def __init__(self, link, marks):
         self._link = link
-        self._histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000)
+        self._histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000, lifetimes=Lifetimes())
         self._num_users = 0
 
     async def state_after(self, calls: list[list[Event]]) -> tuple[bytes, bytes]:
@@ -149,7 +150,7 @@ async def test_writers_at_once_end_in_the_same_bytes(link, marks):
     """Forty calls that race for one user leave what one call would have left."""
     rng = random.Random(1)
     events = [(f"e{i}", rng.choice(MOVIES), rng.choice([None, 2.0, 3.0]), rng.randrange(9)) for i in range(200)]
-    histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000)
+    histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000, lifetimes=Lifetimes())
     writes = [[WatchEvent(name, "u", *rest) for name, *rest in events[i::40]] for i in range(40)]
 
     await asyncio.gather(*(histories.write(write) for write in writes))

@@ -59,7 +59,7 @@ async def test_a_user_who_outlived_his_time_to_live_is_told_from_one_who_never_w
     statuses = []
     for expires_at_ms in (1, 2**52):
         await link.command(
-            "SET", key, HEADER.pack(*header._replace(expires_at_ms=expires_at_ms)) + state[HEADER.size :]
+            "SET", key, HEADER.pack(*header._replace(profile_expires_at_ms=expires_at_ms)) + state[HEADER.size :]
         )
         user = await read(stub)
         statuses.append((user.status, user.profile.HasField("age")))

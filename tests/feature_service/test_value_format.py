@@ -55,7 +55,7 @@ def test_a_movie_survives():
 def test_values_of_a_newer_build_are_refused():
     """An unknown format is an error, never a wrong answer."""
     with pytest.raises(FormatError):
-        unpack_header(b"\x02" + bytes(HEADER.size - 1))
+        unpack_header(b"\x03" + bytes(HEADER.size - 1))
     with pytest.raises(FormatError):
         unpack_seen(b"\x03abc")
     with pytest.raises(FormatError):

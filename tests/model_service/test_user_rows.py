@@ -83,6 +83,7 @@ def stored_users(*histories, limit, num_watched=None, status=user_pb2.USER_STATU
         event_times_ms=np.array([time for _, time in entries], np.int64),
         num_watched=np.array([len(history) for history in histories] if num_watched is None else num_watched),
         deleted_at_ms=np.full(size, deleted_at_ms, np.int64),
+        expires_at_ms=np.zeros(size, np.int64),
     )
 
 

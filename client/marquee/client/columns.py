@@ -33,6 +33,8 @@ class UserRows:
         event_times_ms: Epoch milliseconds. int64 [E]
         num_watched: Distinct movies ever watched. int64 [B]
         deleted_at_ms: Epoch milliseconds, 0 if never deleted. int64 [B]
+        expires_at_ms: When the first part of the user expires, epoch milliseconds, 0 if none does; None from a service
+            that is too old to tell. int64 [B]
         seen_offsets: As `offsets`, for `seen_numbers`; None unless seen numbers were asked for. int64 [B + 1]
         seen_numbers: Catalogue numbers of all movies ever watched, ascending per user. int32
         seen_omitted: True where the answer had no room for the user's seen numbers: ask for these again. bool [B]
@@ -47,6 +49,7 @@ class UserRows:
     event_times_ms: NDArray[np.int64]
     num_watched: NDArray[np.int64]
     deleted_at_ms: NDArray[np.int64]
+    expires_at_ms: NDArray[np.int64] | None = None
     seen_offsets: NDArray[np.int64] | None = None
     seen_numbers: NDArray[np.int32] | None = None
     seen_omitted: NDArray[np.bool_] | None = None
@@ -73,6 +76,9 @@ def decode_user_columns(columns: user_pb2.UserColumns) -> UserRows:
         seen_offsets = _offsets(_array(columns.seen_lengths, "<u4", num_users, "seen_lengths"))
         seen_numbers = _array(columns.seen_numbers, "<u4", int(seen_offsets[-1]), "seen_numbers").astype(np.int32)
         seen_omitted = _array(columns.seen_omitted, "u1", num_users, "seen_omitted").astype(np.bool_)
+    expires_at_ms = None
+    if columns.expires_at_ms:
+        expires_at_ms = _array(columns.expires_at_ms, "<i8", num_users, "expires_at_ms").astype(np.int64)
     return UserRows(
         statuses=np.array(columns.statuses, np.int32),
         profiles=columns.profiles,
@@ -83,6 +89,7 @@ def decode_user_columns(columns: user_pb2.UserColumns) -> UserRows:
         event_times_ms=_array(columns.event_times_ms, "<i8", num_entries, "event_times_ms").astype(np.int64),
         num_watched=_array(columns.num_watched, "<u4", num_users, "num_watched").astype(np.int64),
         deleted_at_ms=_array(columns.deleted_at_ms, "<i8", num_users, "deleted_at_ms").astype(np.int64),
+        expires_at_ms=expires_at_ms,
         seen_offsets=seen_offsets,
         seen_numbers=seen_numbers,
         seen_omitted=seen_omitted,

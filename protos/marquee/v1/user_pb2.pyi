@@ -32,7 +32,7 @@ class _UserStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserStatus
     USER_STATUS_NOT_FOUND: _UserStatus.ValueType  # 2
     """Nobody stored this user, or he was deleted."""
     USER_STATUS_EXPIRED: _UserStatus.ValueType  # 3
-    """The user was stored and his data has outlived its time to live."""
+    """The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND."""
 
 class UserStatus(_UserStatus, metaclass=_UserStatusEnumTypeWrapper):
     """Whether a row of the store could be read."""
@@ -43,7 +43,7 @@ USER_STATUS_FOUND: UserStatus.ValueType  # 1
 USER_STATUS_NOT_FOUND: UserStatus.ValueType  # 2
 """Nobody stored this user, or he was deleted."""
 USER_STATUS_EXPIRED: UserStatus.ValueType  # 3
-"""The user was stored and his data has outlived its time to live."""
+"""The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND."""
 Global___UserStatus: _TypeAlias = UserStatus  # noqa: Y015
 
 @_typing.final
@@ -203,6 +203,7 @@ class UserColumns(_message.Message):
     SEEN_LENGTHS_FIELD_NUMBER: _builtins.int
     SEEN_NUMBERS_FIELD_NUMBER: _builtins.int
     SEEN_OMITTED_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     lengths: _builtins.bytes
     """History entries per row. uint32 [B]"""
     movie_numbers: _builtins.bytes
@@ -223,6 +224,8 @@ class UserColumns(_message.Message):
     """1 where the answer had no room for the row's seen numbers (its seen_lengths is 0): ask for these rows again.
     Only with include_seen. uint8 [B]
     """
+    expires_at_ms: _builtins.bytes
+    """When the first part of the user (profile or history) expires, epoch milliseconds, 0 if none does. int64 [B]"""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___UserStatus.ValueType]:
         """[B]"""
@@ -250,10 +253,11 @@ class UserColumns(_message.Message):
         seen_lengths: _builtins.bytes = ...,
         seen_numbers: _builtins.bytes = ...,
         seen_omitted: _builtins.bytes = ...,
+        expires_at_ms: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "event_times_ms", b"event_times_ms", "lengths", b"lengths", "movie_numbers", b"movie_numbers", "num_watched", b"num_watched", "profiles", b"profiles", "ratings", b"ratings", "seen_lengths", b"seen_lengths", "seen_numbers", b"seen_numbers", "seen_omitted", b"seen_omitted", "statuses", b"statuses", "user_versions", b"user_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "event_times_ms", b"event_times_ms", "expires_at_ms", b"expires_at_ms", "lengths", b"lengths", "movie_numbers", b"movie_numbers", "num_watched", b"num_watched", "profiles", b"profiles", "ratings", b"ratings", "seen_lengths", b"seen_lengths", "seen_numbers", b"seen_numbers", "seen_omitted", b"seen_omitted", "statuses", b"statuses", "user_versions", b"user_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

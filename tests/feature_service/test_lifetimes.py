@@ -1,0 +1,195 @@
+"""Each kind of data lives as long as it is told to, and what has expired is as if it never was."""
+
+import time
+from dataclasses import dataclass
+
+import pytest
+from marquee.client.user_version import UserVersion
+
+from feature_service.histories import Histories, WatchEvent
+from feature_service.keys import user_keys
+from feature_service.lifetimes import Lifetimes
+from feature_service.users import ProfileChange, StoredUser, Users
+from feature_service.value_format import HEADER, OLD_STATE_FORMAT, Profile, entries_of, pack_state, unpack_header
+
+HOUR_MS = 3_600_000
+YEAR_2100_MS = 4_102_444_800_000
+"""Later than the clock of Redis, so that only the clock of the test lets things expire."""
+
+
+@dataclass
+class Clock:
+    """A wall clock that stands until it is moved."""
+
+    now_ms: int = YEAR_2100_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Store:
+    """Users whose profile lives ten hours and whose history lives two."""
+
+    def __init__(self, link, marks, **lifetimes) -> None:
+        self.clock = Clock()
+        lives = Lifetimes(**{"profile_ms": 10 * HOUR_MS, "history_ms": 2 * HOUR_MS, **lifetimes})
+        self.users = Users(link, marks, self.clock, log_entries=1000, lifetimes=lives)
+        self.histories = Histories(link, marks, self.clock, window=5, log_entries=1000, lifetimes=lives)
+
+    async def watch(self, movie: int, rating: float | None = None) -> str:
+        [(_, version)] = await self.histories.write([WatchEvent(f"e{movie}", "u", movie, rating, 1000 + movie)])
+        return version
+
+    async def upsert(self, age: int) -> str:
+        [version] = await self.users.upsert({"u": ProfileChange(Profile(age=age), frozenset())})
+        return version
+
+    async def read(self) -> StoredUser:
+        return (await self.users.read(["u"], with_seen=True)).rows[0]
+
+    def pass_hours(self, hours: float) -> None:
+        self.clock.now_ms += int(hours * HOUR_MS)
+
+
+@pytest.fixture
+def store(link, marks) -> Store:
+    return Store(link, marks)
+
+
+def num_entries(user: StoredUser) -> int:
+    return 0 if user.header is None else user.header.num_entries
+
+
+async def test_a_history_expires_and_the_profile_stays(store):
+    """What was watched is gone, the seen set with it; the person is still known."""
+    await store.upsert(30)
+    await store.watch(1)
+    store.pass_hours(1.9)
+    before = await store.read()
+    store.pass_hours(0.2)
+    after = await store.read()
+
+    assert (num_entries(before), before.header.num_watched, before.seen != b"") == (1, 1, True)
+    assert (num_entries(after), after.header.num_watched, after.seen) == (0, 0, b"")
+    assert after.profile.age == 30
+
+
+async def test_a_user_of_whom_all_expired_says_so(store):
+    """Not the same as one whom nobody stored."""
+    await store.upsert(30)
+    await store.watch(1)
+    store.pass_hours(10.1)
+
+    user = await store.read()
+
+    assert user.expired
+    assert user.header is None
+
+
+async def test_writing_refreshes_what_is_written(store):
+    """An event keeps the history alive and not the profile; a profile written again lives on, also unchanged."""
+    await store.upsert(30)
+    for movie in range(4):
+        await store.watch(movie)
+        store.pass_hours(1.5)
+    assert num_entries(await store.read()) == 4
+    await store.upsert(30)
+    store.pass_hours(5)
+
+    user = await store.read()
+
+    assert user.profile.age == 30
+    assert num_entries(user) == 0
+
+
+async def test_an_event_sent_again_refreshes_nothing(store):
+    """A retry is no activity."""
+    await store.watch(1)
+    store.pass_hours(1.5)
+    await store.watch(1)
+    store.pass_hours(1)
+
+    assert (await store.read()).expired
+
+
+async def test_what_expired_does_not_come_back(store):
+    """The next event begins a new history: movies, ratings and the seen set of the old one are gone."""
+    await store.watch(1, 5.0)
+    await store.watch(2)
+    store.pass_hours(3)
+    await store.watch(2)
+
+    user = await store.read()
+
+    assert num_entries(user) == 1
+    assert user.header.num_watched == 1
+
+
+async def test_versions_never_go_back(store, link):
+    """Not over expiry, and not once Redis has forgotten the user: what was read last counts less or the same."""
+    written = UserVersion.parse(await store.watch(1))
+    store.pass_hours(3)
+    expired = UserVersion.parse((await store.read()).version)
+    await link.command("DEL", user_keys("u").state, user_keys("u").seen)
+    forgotten = UserVersion.parse((await store.read()).version)
+    rewritten = UserVersion.parse(await store.watch(3))
+
+    assert expired.includes(written)
+    assert forgotten.includes(expired)
+    assert rewritten.includes(forgotten)
+    assert not forgotten.includes(rewritten)
+
+
+async def test_redis_forgets_what_expired_a_while_ago(link, marks):
+    """State and seen set have an end; a user with a part that lives for ever has none."""
+    until = []
+    for lifetimes in ({}, {"profile_ms": 0}, {"history_ms": 0}):
+        await link.command("FLUSHALL")
+        store = Store(link, marks, **lifetimes)
+        await store.upsert(30)
+        await store.watch(1)
+        left_ms = [await link.command("PTTL", key) for key in (user_keys("u").state, user_keys("u").seen)]
+        until.append([-1 if left < 0 else round((time.time() * 1000 + left) / HOUR_MS) for left in left_ms])
+
+    profile, history = ((YEAR_2100_MS + Lifetimes().visible_ms) // HOUR_MS + hours for hours in (10, 2))
+    assert until == [[profile, history], [-1, history], [-1, -1]]
+
+
+async def test_the_first_moment_at_which_something_expires_is_told(store):
+    """A cache must not keep the row for longer."""
+    await store.upsert(30)
+    profile_only = (await store.read()).header.expires_at_ms
+    await store.watch(1)
+    both = (await store.read()).header.expires_at_ms
+
+    assert profile_only == YEAR_2100_MS + 10 * HOUR_MS
+    assert both == YEAR_2100_MS + 2 * HOUR_MS
+
+
+async def test_states_of_the_older_layout_are_read_and_rewritten(link, marks):
+    """A build that knows one time of expiry left them; the first change of a user brings him up to date."""
+    store = Store(link, marks, profile_ms=0, history_ms=0)
+    await store.upsert(30)
+    await store.watch(1, 4.5)
+    key = user_keys("u").state
+    [new] = await link.read([key])
+    header = unpack_header(new)
+    # One of the two times of expiry is missing, all else is the same.
+    await link.command("SET", key, bytes([OLD_STATE_FORMAT]) + new[1:32] + new[40:])
+
+    read = await store.read()
+    await store.watch(2)
+    [rewritten] = await link.read([key])
+
+    assert read.header == header._replace(format=OLD_STATE_FORMAT)
+    assert read.profile.age == 30
+    assert entries_of(read.state, read.header, 9) == entries_of(new, header, 9)
+    assert unpack_header(rewritten).format == header.format
+    assert unpack_header(rewritten).num_entries == 2
+    assert len(rewritten) == HEADER.size + header.profile_bytes + 2 * 24
+    assert (await store.read()).profile.age == 30
+
+
+def test_a_state_without_anything_never_expires():
+    """A user who was stored and of whom nothing is known."""
+    assert unpack_header(pack_state(b"", b"", b"", 0)).expires_at_ms == 0
