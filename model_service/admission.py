@@ -15,7 +15,9 @@ from service_runtime.errors import FailedPrecondition, InvalidRequest, NotFound
 MAX_USERS = 1000
 MAX_PAIRS = 4096
 MAX_BATCH_RANKED = 20_000
-MAX_BATCH_RANKED_WITH_MOVIES = 1000
+MAX_BATCH_RANKED_AT_LENGTH = 1000
+"""With titles or explanations."""
+MAX_EXPLAINED_USERS = 50
 MAX_BATCH_HISTORY = 5000
 
 
@@ -36,7 +38,8 @@ class Admission:
         """Reads a PredictRatingRequest."""
         user = self.rules.user("user", request.user)
         number = self._subject(request.movie_id)
-        return RatingTask(self._catalogue_id(), [user], np.zeros(1, np.int64), np.array([number], np.int64))
+        numbers = np.array([number], np.int64)
+        return RatingTask(self._catalogue_id(), [user], np.zeros(1, np.int64), numbers, with_deviations=True)
 
     def batch_predict_ratings(self, request: model_service_pb2.BatchPredictRatingsRequest) -> Task:
         """Reads a BatchPredictRatingsRequest; a movie that the catalogue lacks is a matter of its rows."""
@@ -67,25 +70,26 @@ class Admission:
         numbers = self._available_numbers(request.movie_ids[:MAX_PAIRS])
         if rules.violations:
             return RatingTask(self._catalogue_id(), [], np.zeros(0, np.int64), np.zeros(0, np.int64))
-        return RatingTask(self._catalogue_id(), users, positions, numbers[places])
+        return RatingTask(self._catalogue_id(), users, positions, numbers[places], request.with_stddev)
 
     def top_k(self, request: model_service_pb2.TopKRequest) -> Task:
         """Reads a TopKRequest."""
-        self.rules.k(request.k)
+        wish = self.rules.wish(request)
         self.rules.view(request.view)
         user = self.rules.user("user", request.user)
         movie_filter = self.rules.movie_filter(request.filter)
         exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
-        return TopKTask(self._catalogue_id(), [user], request.k, movie_filter, exclude_seen)
+        return TopKTask(self._catalogue_id(), [user], wish, movie_filter, exclude_seen)
 
     def batch_top_k(self, request: model_service_pb2.BatchTopKRequest) -> Task:
         """Reads a BatchTopKRequest."""
         rules = self.rules
-        rules.k(request.k)
+        wish = rules.wish(request)
         rules.view(request.view)
-        rules.count("users", "users", len(request.users), 1, MAX_USERS)
-        with_movies = request.view == movie_pb2.MOVIE_VIEW_MOVIE
-        most = MAX_BATCH_RANKED_WITH_MOVIES if with_movies else MAX_BATCH_RANKED
+        explained = request.explain > 0
+        rules.count("users", "users", len(request.users), 1, MAX_EXPLAINED_USERS if explained else MAX_USERS)
+        is_long = explained or request.view == movie_pb2.MOVIE_VIEW_MOVIE
+        most = MAX_BATCH_RANKED_AT_LENGTH if is_long else MAX_BATCH_RANKED
         rules.count("k", "movies for all users together", len(request.users) * request.k, 0, most)
         entries = sum(len(user.inline_user.history) + len(user.session_events) for user in request.users[:MAX_USERS])
         users = []
@@ -93,7 +97,7 @@ class Admission:
             users = [rules.user(f"users[{place}]", user) for place, user in enumerate(request.users[:MAX_USERS])]
         movie_filter = rules.movie_filter(request.filter)
         exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
-        return TopKTask(self._catalogue_id(), users, request.k, movie_filter, exclude_seen)
+        return TopKTask(self._catalogue_id(), users, wish, movie_filter, exclude_seen)
 
     def similar_movies(self, request: model_service_pb2.SimilarMoviesRequest) -> Task:
         """Reads a SimilarMoviesRequest."""

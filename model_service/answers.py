@@ -1,5 +1,7 @@
 """Turns answers into messages. Knows messages and titles; knows no tensor."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from marquee.v1 import model_service_pb2, movie_pb2
 
@@ -7,7 +9,6 @@ from model_service.catalogue import CatalogueMovie
 from model_service.generation import Generation
 from model_service.queries import (
     AnsweredUser,
-    RankedRow,
     RatingAnswer,
     RatingTask,
     SimilarAnswer,
@@ -15,6 +16,8 @@ from model_service.queries import (
     UserOutcome,
 )
 from service_runtime.errors import FailedPrecondition, Unavailable
+from two_tower.explaining import Explanation
+from two_tower.recommending import RankedRow
 
 _STATUS_OF = {
     UserOutcome.OK: model_service_pb2.ROW_STATUS_OK,
@@ -54,6 +57,8 @@ def predict_rating(task: RatingTask, answer: RatingAnswer) -> model_service_pb2.
         cold=_is_cold(answer.generation, int(task.movie_numbers[0])),
         model_version=answer.generation.checkpoint.version,
         user_version=user.user_version,
+        stddev=None if answer.deviations is None else answer.deviations[0],
+        num_ratings=user.num_ratings,
     )
 
 
@@ -78,6 +83,8 @@ def batch_predict_ratings(
         cold=cold,
         sources=[_source(user) for user in answer.users],
         user_versions=[user.user_version for user in answer.users],
+        stddevs=None if answer.deviations is None else answer.deviations.tolist(),
+        num_ratings=[user.num_ratings for user in answer.users],
         model_version=answer.generation.checkpoint.version,
     )
 
@@ -122,6 +129,7 @@ def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_ser
     known = generation.heads.known
     numbers, scores = row.ranked.numbers.tolist(), row.ranked.scores.tolist()
     ratings = [None] * len(numbers) if row.ratings is None else row.ratings.tolist()
+    told = [None] * len(numbers) if row.explanations is None else row.explanations
     with_movie = view == movie_pb2.MOVIE_VIEW_MOVIE
     return [
         model_service_pb2.RankedMovie(
@@ -130,9 +138,18 @@ def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_ser
             predicted_rating=rating,
             cold=not known[number],
             movie=_movie(movies[number]) if with_movie else None,
+            explanation=None if explanation is None else _explanation(explanation, movies),
         )
-        for number, score, rating in zip(numbers, scores, ratings, strict=True)
+        for number, score, rating, explanation in zip(numbers, scores, ratings, told, strict=True)
     ]
+
+
+def _explanation(explanation: Explanation, movies: Sequence[CatalogueMovie]) -> model_service_pb2.Explanation:
+    reasons = zip(explanation.numbers.tolist(), explanation.shares.tolist(), strict=True)
+    return model_service_pb2.Explanation(
+        reasons=[model_service_pb2.Reason(movie_id=movies[number].movie_id, share=share) for number, share in reasons],
+        unexplained=explanation.unexplained,
+    )
 
 
 def _movie(movie: CatalogueMovie) -> movie_pb2.Movie:

@@ -15,7 +15,6 @@ from model_service.generation import Generation
 from model_service.queries import (
     Answer,
     AnsweredUser,
-    RankedRow,
     RatingAnswer,
     RatingTask,
     SimilarAnswer,
@@ -28,6 +27,7 @@ from model_service.queries import (
     UserQuery,
 )
 from model_service.user_rows import AssembledUsers, assemble
+from two_tower.recommending import RankedRow, Wish, recommend
 from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
 
 _NO_MOVIES = Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -83,7 +83,7 @@ class DeviceWork:
             outcomes.append(judged)
         batch = _Batch(generation, queries, stored, now_ms, self._scorer_for)
         slots = [
-            _Slot(_answered_users(task, judged, places, stored, batch.assembled), places)
+            _Slot(_answered_users(task, judged, places, stored, batch), places)
             for task, judged, places in zip(tasks, outcomes, rows, strict=True)
         ]
         return batch.answers(tasks, slots)
@@ -108,11 +108,13 @@ class _Batch:
         self.assembled: AssembledUsers | None = None
         self._users: Any = None
         self._bad_rows: set[int] = set()
+        self.num_ratings = np.zeros(0, np.int64)
         if queries:
             positions = [-1 if stored is None else stored.row_of.get(query.user_id or "", -1) for query in queries]
             rows = None if stored is None else stored.rows
             self.assembled = assemble(queries, rows, positions, generation.checkpoint, now_ms)
             self._users = generation.heads.embed(self.assembled.columns)
+            self.num_ratings = generation.checkpoint.model.count_ratings(self.assembled.columns)
             self._bad_rows = set(np.flatnonzero(~generation.heads.finite_rows(self._users)).tolist())
 
     def answers(self, tasks: Sequence[Task], slots: Sequence[_Slot]) -> list[Answer | Exception]:
@@ -134,34 +136,53 @@ class _Batch:
             return {}
         rows = np.concatenate([slots[place].rows[task.positions] for place, task in tasks])  # [P]
         numbers = np.concatenate([task.movie_numbers for _, task in tasks])  # [P]
+        asked = np.concatenate([np.full(len(task.positions), task.with_deviations) for _, task in tasks])  # [P]
         good = (rows >= 0) & (numbers >= 0)
         ratings, rounded, scores = (np.full(len(rows), np.nan, np.float32) for _ in range(3))
         if good.any():
             ratings[good], rounded[good] = self._stars(rows[good], numbers[good])
             scorer = self._scorer_for(len(self._users))
             scores[good] = self._generation.heads.score_pairs(scorer, self._users, rows[good], numbers[good])
+        deviations = self._deviations(rows, numbers, good & asked)
         answers: dict[int, Answer] = {}
         start = 0
         for place, task in tasks:
             some = slice(start, start + len(task.positions))
             start = some.stop
+            told = deviations[some] if task.with_deviations and deviations is not None else None
             answers[place] = RatingAnswer(
-                self._generation, slots[place].users, ratings[some], rounded[some], scores[some]
+                self._generation, slots[place].users, ratings[some], rounded[some], scores[some], told
             )
         return answers
 
+    def _deviations(
+        self, rows: NDArray[np.int64], numbers: NDArray[np.int64], asked: NDArray[np.bool_]
+    ) -> NDArray[np.float32] | None:
+        """Returns the deviations of the pairs asked for, NaN elsewhere; None if nobody can tell."""
+        deviations = np.full(len(rows), np.nan, np.float32)
+        if asked.any():
+            assert self.assembled is not None
+            spread = self._generation.checkpoint.manifest.rating_spread
+            told = self._generation.heads.deviations_of_pairs(
+                self.assembled.columns, spread, rows[asked], numbers[asked]
+            )
+            if told is None:
+                return None
+            deviations[asked] = told
+        return deviations
+
     def _rank(self, tasks: Sequence[tuple[int, TopKTask]], slots: Sequence[_Slot]) -> dict[int, Answer]:
         rows: list[int] = []
-        ks: list[int] = []
+        wishes: list[Wish] = []
         filters: list[MovieFilter] = []
         excluded: list[NDArray[np.int64]] = []
         for place, task in tasks:
             for row in slots[place].rows[slots[place].rows >= 0].tolist():
                 rows.append(row)
-                ks.append(task.k)
+                wishes.append(task.wish)
                 filters.append(task.movie_filter)
                 excluded.append(self._seen(row) if task.exclude_seen else np.zeros(0, np.int64))
-        ranked = iter(self._ranked_rows(rows, ks, filters, excluded))
+        ranked = iter(self._ranked_rows(rows, wishes, filters, excluded))
         nothing = RankedRow(_NO_MOVIES, None)
         return {
             place: TopKAnswer(
@@ -173,20 +194,21 @@ class _Batch:
         }
 
     def _ranked_rows(
-        self, rows: list[int], ks: list[int], filters: list[MovieFilter], excluded: list[NDArray[np.int64]]
+        self, rows: list[int], wishes: list[Wish], filters: list[MovieFilter], excluded: list[NDArray[np.int64]]
     ) -> list[RankedRow]:
         if not rows:
             return []
-        permitted = permit(filters, excluded, self._generation.catalogue)
-        scorer = self._scorer_for(len(rows))
-        ranked = self._generation.heads.rank(scorer, self._users, np.array(rows, np.int64), ks, permitted)
-        if self._generation.checkpoint.model.rating_scale is None:
-            return [RankedRow(each, None) for each in ranked]
-        lengths = [len(each.numbers) for each in ranked]
-        owners = np.repeat(np.array(rows, np.int64), lengths)
-        stars, _ = self._stars(owners, np.concatenate([each.numbers for each in ranked]))
-        parts = np.split(stars, np.cumsum(lengths)[:-1])
-        return [RankedRow(each, part) for each, part in zip(ranked, parts, strict=True)]
+        assert self.assembled is not None
+        return recommend(
+            self._generation.heads,
+            self._scorer_for(len(rows)),
+            self.assembled.columns,
+            self._users,
+            np.array(rows, np.int64),
+            wishes,
+            permit(filters, excluded, self._generation.catalogue),
+            self._generation.catalogue.available,
+        )
 
     def _find_similar(self, tasks: Sequence[tuple[int, SimilarTask]]) -> dict[int, Answer]:
         if not tasks:
@@ -237,12 +259,14 @@ def _answered_users(
     outcomes: Sequence[UserOutcome],
     rows: NDArray[np.int64],
     stored: StoredUsers | None,
-    assembled: AssembledUsers | None,
+    batch: _Batch,
 ) -> list[AnsweredUser]:
     users = []
     for query, outcome, row in zip(task.users, outcomes, rows.tolist(), strict=True):
         position = -1 if stored is None else stored.row_of.get(query.user_id or "", -1)
         version = "" if stored is None or position < 0 else stored.rows.user_versions[position]
-        source = Source.POPULAR if assembled is None or row < 0 else assembled.sources[row]
-        users.append(AnsweredUser(outcome, source, version))
+        if batch.assembled is None or row < 0:
+            users.append(AnsweredUser(outcome, Source.POPULAR, version))
+        else:
+            users.append(AnsweredUser(outcome, batch.assembled.sources[row], version, int(batch.num_ratings[row])))
     return users

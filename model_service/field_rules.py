@@ -13,6 +13,7 @@ from model_service.filters import MovieFilter
 from model_service.queries import UserQuery, Watched
 from model_service.user_rows import profile_fields
 from service_runtime.errors import Violation
+from two_tower.recommending import Wish
 from two_tower.serving import RatingScale
 
 MAX_ID_BYTES = 128
@@ -22,6 +23,7 @@ MAX_AGE = 150
 MAX_GENRES = 32
 MAX_LISTED_MOVIES = 10_000
 MAX_K = 500
+MAX_EXPLAIN = 5
 
 _TEXT_LIMITS = {"gender": 32, "occupation": 64, "zip": 32}
 _LAST_SECOND = 253_402_300_799
@@ -72,6 +74,14 @@ class FieldRules:
     def k(self, k: int) -> None:
         """Checks how many movies are wanted."""
         self.count("k", "movies wanted", k, 1, MAX_K)
+
+    def wish(self, request: model_service_pb2.TopKRequest | model_service_pb2.BatchTopKRequest) -> Wish:
+        """Reads what a list of recommendations shall be."""
+        self.k(request.k)
+        if not 0 <= request.diversity <= 1:
+            self.refuse("diversity", f"{request.diversity:g} is not between 0 and 1")
+        self.count("explain", "history entries named", request.explain, 0, MAX_EXPLAIN)
+        return Wish(request.k, request.diversity, request.explain)
 
     def view(self, view: int) -> None:
         """Checks that the view exists."""

@@ -111,14 +111,15 @@ class ModelHandlers:
 
     async def _answer(self, task: Task, call: Call) -> Answer:
         deadline = call.deadline or self._clock() + self._default_timeout_s
-        num_rows = max(1, len(task.users))
+        num_rows = pieces.rows_of(task)
         priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK
         parts = pieces.cut(task, self._max_batch_rows)
         try:
             if len(parts) == 1:
                 return await self._batcher.submit(task, num_rows, priority, deadline)
             waiting = [
-                asyncio.create_task(self._batcher.submit(part, len(part.users), priority, deadline)) for part in parts
+                asyncio.create_task(self._batcher.submit(part, pieces.rows_of(part), priority, deadline))
+                for part in parts
             ]
             try:
                 return pieces.join(task, await asyncio.gather(*waiting))

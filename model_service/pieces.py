@@ -4,19 +4,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_service.queries import Answer, RatingAnswer, RatingTask, Task, TopKAnswer, TopKTask
 
+_ROWS_TO_EXPLAIN = 10
+"""Rows of a batch that a user counts as whose list is explained: up to 50 embeddings of him, and one read."""
+
+
+def rows_of(task: Task) -> int:
+    """Returns how much of a batch a task takes up, at least 1."""
+    return max(1, len(task.users) * _rows_per_user(task))
+
 
 def cut(task: Task, max_rows: int) -> list[Task]:
-    """Returns pieces of at most `max_rows` users each, in order; the task itself if it fits."""
-    if len(task.users) <= max_rows:
+    """Returns pieces that take up at most `max_rows` each, or are of one user, in order; the task itself if it fits."""
+    most = max(1, max_rows // _rows_per_user(task))
+    if len(task.users) <= most:
         return [task]
-    starts = range(0, len(task.users), max_rows)
+    starts = range(0, len(task.users), most)
     if isinstance(task, TopKTask):
-        return [replace(task, users=task.users[start : start + max_rows]) for start in starts]
+        return [replace(task, users=task.users[start : start + most]) for start in starts]
     if isinstance(task, RatingTask):
-        return [_rating_piece(task, start, start + max_rows) for start in starts]
+        return [_rating_piece(task, start, start + most) for start in starts]
     raise TypeError(f"{type(task).__name__} has no users to divide")
 
 
@@ -33,9 +43,18 @@ def join(task: Task, answers: Sequence[Answer]) -> Answer:
     raise TypeError(f"{type(task).__name__} is never cut")
 
 
+def _rows_per_user(task: Task) -> int:
+    return _ROWS_TO_EXPLAIN if isinstance(task, TopKTask) and task.wish.explain else 1
+
+
 def _rating_piece(task: RatingTask, start: int, stop: int) -> RatingTask:
     mine = (task.positions >= start) & (task.positions < stop)
-    return RatingTask(task.catalogue_id, task.users[start:stop], task.positions[mine] - start, task.movie_numbers[mine])
+    return replace(
+        task,
+        users=task.users[start:stop],
+        positions=task.positions[mine] - start,
+        movie_numbers=task.movie_numbers[mine],
+    )
 
 
 def _joined_ratings(task: RatingTask, parts: Sequence[RatingAnswer]) -> RatingAnswer:
@@ -48,4 +67,19 @@ def _joined_ratings(task: RatingTask, parts: Sequence[RatingAnswer]) -> RatingAn
     rounded[places] = np.concatenate([part.rounded_ratings for part in parts])
     scores[places] = np.concatenate([part.scores for part in parts])
     users = [user for part in parts for user in part.users]
-    return RatingAnswer(parts[-1].generation, users, ratings, rounded, scores)
+    generation = parts[-1].generation
+    return RatingAnswer(generation, users, ratings, rounded, scores, _joined_deviations(places, parts))
+
+
+def _joined_deviations(places: NDArray[np.intp], parts: Sequence[RatingAnswer]) -> NDArray[np.float32] | None:
+    """Returns the deviations of all pieces; a checkpoint that came between may tell what the one before could not."""
+    if all(part.deviations is None for part in parts):
+        return None
+    deviations = np.empty(len(places), np.float32)
+    deviations[places] = np.concatenate(
+        [
+            np.full(len(part.ratings), np.nan, np.float32) if part.deviations is None else part.deviations
+            for part in parts
+        ]
+    )
+    return deviations

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
-from two_tower.top_k import Ranked
+from two_tower.recommending import RankedRow, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +65,25 @@ class UserQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RatingTask:
-    """Wants the rating of pair p: user `positions[p]` and movie `movie_numbers[p]`, -1 where there is no such movie."""
+    """Wants the rating of pair p: user `positions[p]` and movie `movie_numbers[p]`, -1 where there is no such movie.
+
+    With `with_deviations` also how far each may be off.
+    """
 
     catalogue_id: str
     users: Sequence[UserQuery]
     positions: NDArray[np.int64]
     movie_numbers: NDArray[np.int64]
+    with_deviations: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopKTask:
-    """Wants the k best movies for each user."""
+    """Wants a list of movies for each user."""
 
     catalogue_id: str
     users: Sequence[UserQuery]
-    k: int
+    wish: Wish
     movie_filter: MovieFilter
     exclude_seen: bool
 
@@ -117,11 +121,12 @@ class UserOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredUser:
-    """What a user's answer is based on."""
+    """What a user's answer is based on, `num_ratings` of his among it."""
 
     outcome: UserOutcome
     source: Source
     user_version: str
+    num_ratings: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +139,7 @@ class RatingAnswer:
         ratings: Stars within the scale. float32 [P]
         rounded_ratings: float32 [P]
         scores: What ranks. float32 [P]
+        deviations: How far each rating may be off, in stars; None if nobody asked or can tell. float32 [P]
     """
 
     generation: Generation
@@ -141,14 +147,7 @@ class RatingAnswer:
     ratings: NDArray[np.float32]
     rounded_ratings: NDArray[np.float32]
     scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RankedRow:
-    """Ranked movies of one user or movie; `ratings` is None if the data has none."""
-
-    ranked: Ranked
-    ratings: NDArray[np.float32] | None
+    deviations: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from model_service.device_work import DeviceWork
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
 from model_service.queries import ProfileFields, RatingTask, SimilarTask, Task, TopKTask, UserQuery, Watched
+from two_tower.recommending import Wish
 
 _HISTORY_LENGTH = 20
 _K = 10
@@ -36,7 +37,8 @@ def _tasks(generation: Generation, num_rows: int) -> list[Task]:
     users = [UserQuery(None, ProfileFields(), history if row % 2 else None) for row in range(num_rows)]
     rows = np.arange(num_rows, dtype=np.int64)
     return [
-        RatingTask(catalogue_id, users, rows, rows % num_movies),
-        TopKTask(catalogue_id, users, _K, MovieFilter(), exclude_seen=True),
+        RatingTask(catalogue_id, users, rows, rows % num_movies, with_deviations=True),
+        TopKTask(catalogue_id, users, Wish(_K), MovieFilter(), exclude_seen=True),
+        TopKTask(catalogue_id, users[:2], Wish(_K, diversity=0.5, explain=1), MovieFilter(), exclude_seen=True),
         SimilarTask(catalogue_id, 0, _K, MovieFilter()),
     ]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from two_tower.permitted import Permitted
+from two_tower.rating_spread import RatingSpread
 from two_tower.scoring import raw_pairs, stars
 from two_tower.serving import (
     Model,
@@ -37,20 +38,49 @@ class Heads(ABC):
     `users` is what `embed` gave; row r of an answer is about row `rows[r]` of it. Letters: B users, R rows, M movies.
 
     Attributes:
+        model: The model.
+        movies: What its `embed_movies` gave.
         known: True where the checkpoint was trained on the movie. bool [M]
         cosines: Similarity vectors at length 1.
     """
 
     def __init__(self, model: Model, movies: MovieEmbeddings | PairwiseMovies) -> None:
-        self._model = model
-        self._movies: Any = movies
+        self.model = model
+        self.movies: Any = movies
         self.known = movies.known
         vectors = movies.similarity_vectors
         self.cosines = MovieMatrix.of(vectors, vectors.new_zeros(len(vectors))).cosines()
 
     def embed(self, users: UserColumns) -> Any:
         """Runs the user side over B users."""
-        return self._model.embed_users(users, self._movies)
+        return self.model.embed_users(users, self.movies)
+
+    def deviations_of_pairs(
+        self, columns: UserColumns, spread: RatingSpread | None, rows: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Returns how far the rating of movie `numbers[p]` by user `rows[p]` may lie from what `rate_pairs` says.
+
+        Args:
+            columns: The users, as they were embedded.
+            spread: The manifest's table, asked where the model cannot tell.
+            rows: User of each pair. [P]
+            numbers: Movie of each pair. [P]
+
+        Returns:
+            Standard deviations in stars, float32 [P]; None if nobody can tell.
+        """
+        if self.model.rating_scale is None:
+            return None
+        asked, positions = np.unique(rows, return_inverse=True)
+        users = columns.take(asked)
+        deviations = self.model.rating_deviations(users, self.movies, positions.astype(np.int64), numbers)
+        if deviations is None and spread is not None:
+            return spread.deviations_of(self.model.count_ratings(users)[positions])
+        return deviations
+
+    def index_of(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Returns numbers of rows or movies on the device, to look tensors up by."""
+        return torch.from_numpy(numbers).to(self.cosines.vectors.device)
 
     @abstractmethod
     def finite_rows(self, users: Any) -> NDArray[np.bool_]:
@@ -92,8 +122,7 @@ class FactoredHeads(Heads):
         self, scorer: Scorer, users: UserEmbeddings, rows: NDArray[np.int64], ks: Sequence[int], permitted: Permitted
     ) -> list[Ranked]:
         """Ranks as `Heads.rank` says."""
-        vectors = users.ranking_vectors
-        return scorer.rank(vectors[torch.from_numpy(rows).to(vectors.device)], self._ranking, ks, permitted)
+        return scorer.rank(users.ranking_vectors[self.index_of(rows)], self._ranking, ks, permitted)
 
     def score_pairs(
         self, scorer: Scorer, users: UserEmbeddings, rows: NDArray[np.int64], numbers: NDArray[np.int64]
@@ -105,7 +134,7 @@ class FactoredHeads(Heads):
         self, scorer: Scorer, users: UserEmbeddings, rows: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Rates as `Heads.rate_pairs` says."""
-        return stars(self._model, scorer.score_pairs(users.rating_vectors, self._rating, rows, numbers))
+        return stars(self.model, scorer.score_pairs(users.rating_vectors, self._rating, rows, numbers))
 
 
 class PairwiseHeads(Heads):
@@ -125,11 +154,11 @@ class PairwiseHeads(Heads):
         self, scorer: Scorer, users: PairwiseUsers, rows: NDArray[np.int64], ks: Sequence[int], permitted: Permitted
     ) -> list[Ranked]:
         """Ranks as `Heads.rank` says."""
-        inputs = users.inputs[torch.from_numpy(rows).to(users.inputs.device)]  # [R, X]
+        inputs = users.inputs[self.index_of(rows)]  # [R, X]
         ranked = []
         for start in range(0, len(rows), self._rows_at_once):
             some = inputs[start : start + self._rows_at_once]
-            scores = self._pairwise.ranking_scores_of_all(some, self._movies.inputs).cpu().numpy()  # [r, M]
+            scores = self._pairwise.ranking_scores_of_all(some, self.movies.inputs).cpu().numpy()  # [r, M]
             ranked += [
                 _best(scores[place], ks[start + place], permitted.of_row(start + place)) for place in range(len(scores))
             ]
@@ -139,9 +168,7 @@ class PairwiseHeads(Heads):
         self, scorer: Scorer, users: PairwiseUsers, rows: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Scores as `Heads.score_pairs` says."""
-        device = users.inputs.device
-        mine = users.inputs[torch.from_numpy(rows).to(device)]  # [P, X]
-        theirs = self._movies.inputs[torch.from_numpy(numbers).to(device)]  # [P, Y]
+        mine, theirs = users.inputs[self.index_of(rows)], self.movies.inputs[self.index_of(numbers)]  # [P, X], [P, Y]
         scores: NDArray[np.float32] = self._pairwise.ranking_scores_of_pairs(mine, theirs).cpu().numpy()
         return scores
 
@@ -149,7 +176,7 @@ class PairwiseHeads(Heads):
         self, scorer: Scorer, users: PairwiseUsers, rows: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Rates as `Heads.rate_pairs` says."""
-        return stars(self._model, raw_pairs(self._model, users, self._movies, rows, numbers).cpu().numpy())
+        return stars(self.model, raw_pairs(self.model, users, self.movies, rows, numbers).cpu().numpy())
 
 
 def heads_of(model: Model, movies: MovieEmbeddings | PairwiseMovies) -> Heads:

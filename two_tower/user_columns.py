@@ -24,6 +24,10 @@ class Profiles:
     def __len__(self) -> int:
         return len(self.genders)
 
+    def take(self, rows: NDArray[np.integer]) -> "Profiles":
+        """Returns some of the users, in the order of `rows`."""
+        return Profiles([self.genders[row] for row in rows], self.ages[rows], [self.occupations[row] for row in rows])
+
     @classmethod
     def unknown(cls, num_users: int) -> "Profiles":
         """Returns profiles of which nothing is known."""
@@ -50,6 +54,19 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, rows: NDArray[np.integer]) -> "Histories":
+        """Returns some of the histories, in the order of `rows`."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        entries = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Histories(
+            offsets,
+            self.movie_numbers[entries],
+            self.ratings[entries],
+            self.event_times_ms[entries],
+            self.complete[rows],
+        )
 
     @classmethod
     def empty(cls, num_users: int) -> "Histories":
@@ -80,3 +97,8 @@ class UserColumns:
 
     def __len__(self) -> int:
         return len(self.user_ids)
+
+    def take(self, rows: NDArray[np.integer]) -> "UserColumns":
+        """Returns some of the users, in the order of `rows`; a row may be taken repeatedly."""
+        user_ids = [self.user_ids[row] for row in rows]
+        return UserColumns(user_ids, self.profiles.take(rows), self.histories.take(rows))

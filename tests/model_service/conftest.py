@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -46,7 +47,14 @@ def train(registry):
     """Writes a checkpoint of given points and labels it."""
 
     def write(
-        version, label="stable", user_points=USER_POINTS, has_ratings=True, has_times=True, window=200, kind=HandMade
+        version,
+        label="stable",
+        user_points=USER_POINTS,
+        has_ratings=True,
+        has_times=True,
+        window=200,
+        kind=HandMade,
+        rating_spread=None,
     ):
         model = kind(MOVIE_POINTS, MOVIE_BIASES, user_points, has_ratings)
         movies = MovieColumns(
@@ -54,6 +62,7 @@ def train(registry):
         )
         data_until_ms = DATA_UNTIL_MS if has_times else 0
         record = unmeasured(model.rating_scale, data_until_ms, has_times=has_times, history_window=window)
+        record = replace(record, rating_spread=rating_spread)
         answers = golden.make(model, movies, Profiles.unknown(2), next(iter(user_points)), record.data_until_ms)
         registry.path.mkdir(exist_ok=True)
         folder = checkpoint.write(registry.path, version, model, record, answers)

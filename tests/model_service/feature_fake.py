@@ -8,7 +8,7 @@ from marquee.v1 import feature_service_pb2, movie_pb2, user_pb2
 
 from service_runtime.errors import InvalidRequest, Unavailable, Violation
 from service_runtime.health import Health
-from service_runtime.server import Server, Service
+from service_runtime.server import Server, Service, snake_case
 
 EPOCH = "0123456789abcdef"
 SERVICE = feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"]
@@ -146,8 +146,11 @@ class FeatureFake:
     async def _unused(self, request, call):
         raise NotImplementedError
 
-    batch_get_movies = batch_upsert_users = batch_upsert_movies = import_histories = _unused
-    write_events = delete_user_rpc = get_store_info = stream_changes = export_events = _unused
+    def __getattr__(self, name):
+        """Stands in for the RPCs that model_service has no use for."""
+        if name in {snake_case(method.name) for method in SERVICE.methods}:
+            return self._unused
+        raise AttributeError(name)
 
     def _require_on(self):
         if self.is_off:

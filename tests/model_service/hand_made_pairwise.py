@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from tests.model_service.hand_made import HandMade
@@ -66,6 +67,10 @@ class HandMadeById(HandMadePairwise):
     name: ClassVar[str] = "hand-made-by-id"
     uses_history: ClassVar[bool] = False
     uses_profile: ClassVar[bool] = False
+
+    def rating_deviations(self, users, movies, positions, numbers):
+        trained = self.knows_users(users.user_ids)[positions]
+        return (np.where(trained, 0.5, 1.0) + numbers / 10).astype(np.float32)
 
     def embed_users(self, users, movies):
         points = [self._factored._user_points.get(user_id, (0.0, 0.0)) for user_id in users.user_ids]

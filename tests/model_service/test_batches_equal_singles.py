@@ -24,6 +24,7 @@ from model_service.queries import (
 from tests.model_service.hand_made import HandMade
 from tests.model_service.hand_made_pairwise import HandMadePairwise
 from two_tower import checkpoint
+from two_tower.recommending import Wish
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 NUM_MOVIES = 40
@@ -80,6 +81,7 @@ def stored():
         event_times_ms=np.zeros(len(flat), np.int64),
         num_watched=lengths.astype(np.int64),
         deleted_at_ms=np.zeros(NUM_USERS, np.int64),
+        expires_at_ms=np.zeros(NUM_USERS, np.int64),
         seen_offsets=offsets,
         seen_numbers=flat,
         seen_omitted=np.zeros(NUM_USERS, np.bool_),
@@ -112,6 +114,10 @@ def mixed_tasks(stored):
             allow=tuple(rng.choice(NUM_MOVIES, 20, replace=False).tolist()) if rng.random() < 0.3 else None,
         )
 
+    def wish():
+        diversity = rng.random() if rng.random() < 0.3 else 0.0
+        return Wish(int(rng.integers(1, 50)), diversity, int(rng.integers(1, 6)) if rng.random() < 0.3 else 0)
+
     tasks = []
     for number in range(40):
         users = [user() for _ in range(1 + number % 3)]
@@ -120,7 +126,7 @@ def mixed_tasks(stored):
             movies = rng.integers(-1, NUM_MOVIES, 5).astype(np.int64)
             tasks.append(RatingTask("c", users, pairs.astype(np.int64), movies))
         elif number % 3 == 1:
-            tasks.append(TopKTask("c", users, int(rng.integers(1, 50)), movie_filter(), bool(rng.random() < 0.7)))
+            tasks.append(TopKTask("c", users, wish(), movie_filter(), bool(rng.random() < 0.7)))
         else:
             tasks.append(SimilarTask("c", int(rng.integers(NUM_MOVIES)), int(rng.integers(1, 50)), movie_filter()))
     return tasks
@@ -132,6 +138,11 @@ def assert_equal_rows(found, expected):
     assert (found.ratings is None) == (expected.ratings is None)
     if found.ratings is not None:
         np.testing.assert_allclose(found.ratings, expected.ratings, rtol=1e-6, atol=1e-6)
+    assert (found.explanations is None) == (expected.explanations is None)
+    for told, other in zip(found.explanations or (), expected.explanations or (), strict=True):
+        assert told.numbers.tolist() == other.numbers.tolist()
+        np.testing.assert_allclose(told.shares, other.shares, atol=1e-5)
+        assert told.unexplained == pytest.approx(other.unexplained, abs=1e-5)
 
 
 def assert_equal_answers(found, expected):
@@ -176,7 +187,7 @@ def test_what_was_seen_or_removed_is_never_ranked(bench, stored):
     """By nobody, whatever the rest of the batch asks for."""
     work, generation = bench
     ids = list(stored.row_of)
-    task = TopKTask("c", [UserQuery(user_id) for user_id in ids], 500, MovieFilter(), True)
+    task = TopKTask("c", [UserQuery(user_id) for user_id in ids], Wish(500), MovieFilter(), True)
 
     [answer] = work.answer([task], stored, generation, NOW_MS)
 

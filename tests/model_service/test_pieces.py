@@ -9,7 +9,6 @@ from model_service.filters import MovieFilter
 from model_service.pieces import cut, join
 from model_service.queries import (
     AnsweredUser,
-    RankedRow,
     RatingAnswer,
     RatingTask,
     SimilarTask,
@@ -19,6 +18,7 @@ from model_service.queries import (
     UserOutcome,
     UserQuery,
 )
+from two_tower.recommending import RankedRow, Wish
 from two_tower.top_k import Ranked
 
 
@@ -62,7 +62,7 @@ def test_ratings_come_back_in_the_order_in_which_they_were_asked(data, num_users
 @given(num_users=st.integers(1, 12), max_rows=st.integers(1, 5))
 def test_lists_come_back_in_the_order_of_their_users(num_users, max_rows):
     """One list each, nobody twice."""
-    task = TopKTask("c", users_of(num_users), 1, MovieFilter(), True)
+    task = TopKTask("c", users_of(num_users), Wish(1), MovieFilter(), True)
 
     joined = join(task, [answer(part) for part in cut(task, max_rows)])
 
@@ -72,7 +72,7 @@ def test_lists_come_back_in_the_order_of_their_users(num_users, max_rows):
 
 def test_what_fits_is_not_cut():
     """The usual request goes its way untouched."""
-    task = TopKTask("c", users_of(3), 1, MovieFilter(), True)
+    task = TopKTask("c", users_of(3), Wish(1), MovieFilter(), True)
     similar = SimilarTask("c", 0, 1, MovieFilter())
 
     assert cut(task, 3)[0] is task
@@ -82,7 +82,7 @@ def test_what_fits_is_not_cut():
 @pytest.mark.parametrize("max_rows", [1, 2])
 def test_pieces_ask_what_the_whole_asks(max_rows):
     """Filter, k and seen movies are those of the caller."""
-    task = TopKTask("c", users_of(3), 7, MovieFilter(year_min=1990), False)
+    task = TopKTask("c", users_of(3), Wish(7), MovieFilter(year_min=1990), False)
 
     for part in cut(task, max_rows):
-        assert (part.k, part.movie_filter, part.exclude_seen) == (7, task.movie_filter, False)
+        assert (part.wish.k, part.movie_filter, part.exclude_seen) == (7, task.movie_filter, False)

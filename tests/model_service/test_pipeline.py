@@ -20,6 +20,7 @@ from model_service.queries import RatingTask, TopKTask, UserQuery
 from model_service.waiting_room import BatchingKnobs, Priority
 from service_runtime.errors import Unavailable
 from two_tower import checkpoint
+from two_tower.recommending import Wish
 
 KNOBS = BatchingKnobs(max_batch_rows=2000, max_waiting_rows=5000, gap_s=0.001, max_in_flight=2, bulk_patience_s=1.0)
 
@@ -63,7 +64,7 @@ def rate(*user_ids):
 
 
 def top(*user_ids, exclude_seen=True):
-    return TopKTask("catalogue-1", [UserQuery(user_id) for user_id in user_ids], 3, MovieFilter(), exclude_seen)
+    return TopKTask("catalogue-1", [UserQuery(user_id) for user_id in user_ids], Wish(3), MovieFilter(), exclude_seen)
 
 
 async def under_way(features, reads):
@@ -118,7 +119,7 @@ async def test_a_batch_of_nobody_runs_no_tower(bench, features):
 
 async def test_numbers_of_a_catalogue_that_was_replaced_meanwhile_name_no_movie(bench):
     """A request that was admitted before is refused, and may come again; one that was admitted since is answered."""
-    anonymous = TopKTask("catalogue-1", [UserQuery(None)], 3, MovieFilter(), True)
+    anonymous = TopKTask("catalogue-1", [UserQuery(None)], Wish(3), MovieFilter(), True)
     before, since = bench.ask(replace(anonymous, catalogue_id="catalogue-0")), bench.ask(anonymous)
 
     failure, answer = await asyncio.gather(before, since, return_exceptions=True)

@@ -68,7 +68,14 @@ async def test_the_largest_top_k_fits(model):
         profile_overrides=FULL_PROFILE,
     )
     request = pb.TopKRequest(
-        user=user, k=500, filter=FULL_FILTER, exclude_seen=False, view=movie_pb2.MOVIE_VIEW_MOVIE, model=VERSION
+        user=user,
+        k=500,
+        filter=FULL_FILTER,
+        exclude_seen=False,
+        view=movie_pb2.MOVIE_VIEW_MOVIE,
+        model=VERSION,
+        diversity=0.5,
+        explain=5,
     )
 
     reply = await model.TopK(request, timeout=30)
@@ -97,8 +104,9 @@ async def test_the_largest_batch_top_k_fits(model):
 
 async def test_the_largest_batch_with_titles_fits(model):
     """A thousand movies with all that there is to say about them."""
-    users = [pb.UserSelector(inline_user=pb.InlineUser())] * 2
-    request = pb.BatchTopKRequest(users=users, k=500, view=movie_pb2.MOVIE_VIEW_MOVIE)
+    history = [user_pb2.HistoryEntry(movie_id=movie_id(number), rating=5) for number in range(10)]
+    users = [pb.UserSelector(inline_user=pb.InlineUser(history=history))] * 2
+    request = pb.BatchTopKRequest(users=users, k=500, view=movie_pb2.MOVIE_VIEW_MOVIE, explain=5)
 
     reply = await model.BatchTopK(request, timeout=30)
 
@@ -115,6 +123,7 @@ async def test_the_largest_batch_of_ratings_fits(model):
         movie_indices=list(range(4096)),
         model=VERSION,
         min_user_versions=["0123456789abcdef.7.0"] * 1000,
+        with_stddev=True,
     )
 
     reply = await model.BatchPredictRatings(request, timeout=30)

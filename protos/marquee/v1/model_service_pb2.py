@@ -26,7 +26,7 @@ from marquee.v1 import movie_pb2 as marquee_dot_v1_dot_movie__pb2
 from marquee.v1 import user_pb2 as marquee_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarquee/v1/model_service.proto\x12\nmarquee.v1\x1a\x16marquee/v1/movie.proto\x1a\x15marquee/v1/user.proto\"a\n\nInlineUser\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12)\n\x07history\x18\x02 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\"\xdc\x01\n\x0cUserSelector\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12-\n\x0binline_user\x18\x02 \x01(\x0b\x32\x16.marquee.v1.InlineUserH\x00\x12\x30\n\x0esession_events\x18\x03 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\x12\x32\n\x11profile_overrides\x18\x04 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12\x18\n\x10min_user_version\x18\x05 \x01(\tB\n\n\x08selector\"E\n\rModelSelector\x12\x17\n\rmodel_version\x18\x01 \x01(\tH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\n\n\x08selector\"z\n\x14PredictRatingRequest\x12&\n\x04user\x18\x01 \x01(\x0b\x32\x18.marquee.v1.UserSelector\x12\x10\n\x08movie_id\x18\x02 \x01(\t\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\"\xb3\x01\n\x15PredictRatingResponse\x12\x0e\n\x06rating\x18\x01 \x01(\x02\x12\x16\n\x0erounded_rating\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x06source\x18\x04 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x0c\n\x04\x63old\x18\x05 \x01(\x08\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cuser_version\x18\x07 \x01(\t\"\xb3\x01\n\x1a\x42\x61tchPredictRatingsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\x12\x11\n\tmovie_ids\x18\x02 \x03(\t\x12\x14\n\x0cuser_indices\x18\x03 \x03(\r\x12\x15\n\rmovie_indices\x18\x04 \x03(\r\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\x12\x19\n\x11min_user_versions\x18\x06 \x03(\t\"\xe7\x01\n\x1b\x42\x61tchPredictRatingsResponse\x12\x0f\n\x07ratings\x18\x01 \x03(\x02\x12\x17\n\x0frounded_ratings\x18\x02 \x03(\x02\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12\'\n\x08statuses\x18\x04 \x03(\x0e\x32\x15.marquee.v1.RowStatus\x12\x0c\n\x04\x63old\x18\x05 \x03(\x08\x12)\n\x07sources\x18\x06 \x03(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x15\n\ruser_versions\x18\x07 \x03(\t\x12\x15\n\rmodel_version\x18\x08 \x01(\t\"\xe0\x01\n\x0bMovieFilter\x12\x12\n\ngenres_any\x18\x01 \x03(\t\x12\x12\n\ngenres_all\x18\x02 \x03(\t\x12\x13\n\x0bgenres_none\x18\x03 \x03(\t\x12\x15\n\x08year_min\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08year_max\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12$\n\x05\x61llow\x18\x06 \x01(\x0b\x32\x15.marquee.v1.MovieList\x12&\n\x07\x65xclude\x18\x07 \x01(\x0b\x32\x15.marquee.v1.MovieListB\x0b\n\t_year_minB\x0b\n\t_year_max\"\x1e\n\tMovieList\x12\x11\n\tmovie_ids\x18\x01 \x03(\t\"\xe4\x01\n\x0bTopKRequest\x12&\n\x04user\x18\x01 \x01(\x0b\x32\x18.marquee.v1.UserSelector\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x06 \x01(\x0b\x32\x19.marquee.v1.ModelSelectorB\x0f\n\r_exclude_seen\"\x92\x01\n\x0bRankedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x1d\n\x10predicted_rating\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\x12 \n\x05movie\x18\x05 \x01(\x0b\x32\x11.marquee.v1.MovieB\x13\n\x11_predicted_rating\"\x8e\x01\n\x0cTopKResponse\x12\'\n\x06movies\x18\x01 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12(\n\x06source\x18\x02 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0cuser_version\x18\x04 \x01(\t\"\xea\x01\n\x10\x42\x61tchTopKRequest\x12\'\n\x05users\x18\x01 \x03(\x0b\x32\x18.marquee.v1.UserSelector\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x06 \x01(\x0b\x32\x19.marquee.v1.ModelSelectorB\x0f\n\r_exclude_seen\"\x9a\x01\n\x08UserTopK\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.marquee.v1.RowStatus\x12\'\n\x06movies\x18\x02 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12(\n\x06source\x18\x03 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x14\n\x0cuser_version\x18\x04 \x01(\t\"Q\n\x11\x42\x61tchTopKResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.marquee.v1.UserTopK\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\xab\x01\n\x14SimilarMoviesRequest\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12#\n\x04view\x18\x04 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\"W\n\x15SimilarMoviesResponse\x12\'\n\x06movies\x18\x01 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12\x15\n\rmodel_version\x18\x02 \x01(\t*\x9c\x01\n\x0c\x41nswerSource\x12\x1d\n\x19\x41NSWER_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41NSWER_SOURCE_PERSONAL\x10\x01\x12\x1b\n\x17\x41NSWER_SOURCE_FOLDED_IN\x10\x02\x12\x19\n\x15\x41NSWER_SOURCE_PROFILE\x10\x03\x12\x19\n\x15\x41NSWER_SOURCE_POPULAR\x10\x04*\xa0\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rROW_STATUS_OK\x10\x01\x12\x1e\n\x1aROW_STATUS_MOVIE_NOT_FOUND\x10\x02\x12\x1f\n\x1bROW_STATUS_USER_NOT_CURRENT\x10\x03\x12#\n\x1fROW_STATUS_FOREIGN_USER_VERSION\x10\x04\x32\xa7\x03\n\x0cModelService\x12T\n\rPredictRating\x12 .marquee.v1.PredictRatingRequest\x1a!.marquee.v1.PredictRatingResponse\x12\x66\n\x13\x42\x61tchPredictRatings\x12&.marquee.v1.BatchPredictRatingsRequest\x1a\'.marquee.v1.BatchPredictRatingsResponse\x12\x39\n\x04TopK\x12\x17.marquee.v1.TopKRequest\x1a\x18.marquee.v1.TopKResponse\x12H\n\tBatchTopK\x12\x1c.marquee.v1.BatchTopKRequest\x1a\x1d.marquee.v1.BatchTopKResponse\x12T\n\rSimilarMovies\x12 .marquee.v1.SimilarMoviesRequest\x1a!.marquee.v1.SimilarMoviesResponseBV\n\x0e\x64\x65v.marquee.v1P\x01ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarquee/v1/model_service.proto\x12\nmarquee.v1\x1a\x16marquee/v1/movie.proto\x1a\x15marquee/v1/user.proto\"a\n\nInlineUser\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12)\n\x07history\x18\x02 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\"\xdc\x01\n\x0cUserSelector\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12-\n\x0binline_user\x18\x02 \x01(\x0b\x32\x16.marquee.v1.InlineUserH\x00\x12\x30\n\x0esession_events\x18\x03 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\x12\x32\n\x11profile_overrides\x18\x04 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12\x18\n\x10min_user_version\x18\x05 \x01(\tB\n\n\x08selector\"E\n\rModelSelector\x12\x17\n\rmodel_version\x18\x01 \x01(\tH\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\n\n\x08selector\"z\n\x14PredictRatingRequest\x12&\n\x04user\x18\x01 \x01(\x0b\x32\x18.marquee.v1.UserSelector\x12\x10\n\x08movie_id\x18\x02 \x01(\t\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\"\xe8\x01\n\x15PredictRatingResponse\x12\x0e\n\x06rating\x18\x01 \x01(\x02\x12\x16\n\x0erounded_rating\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12(\n\x06source\x18\x04 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x0c\n\x04\x63old\x18\x05 \x01(\x08\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cuser_version\x18\x07 \x01(\t\x12\x13\n\x06stddev\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0bnum_ratings\x18\t \x01(\rB\t\n\x07_stddev\"\xc8\x01\n\x1a\x42\x61tchPredictRatingsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\x12\x11\n\tmovie_ids\x18\x02 \x03(\t\x12\x14\n\x0cuser_indices\x18\x03 \x03(\r\x12\x15\n\rmovie_indices\x18\x04 \x03(\r\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\x12\x19\n\x11min_user_versions\x18\x06 \x03(\t\x12\x13\n\x0bwith_stddev\x18\x07 \x01(\x08\"\x8d\x02\n\x1b\x42\x61tchPredictRatingsResponse\x12\x0f\n\x07ratings\x18\x01 \x03(\x02\x12\x17\n\x0frounded_ratings\x18\x02 \x03(\x02\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12\'\n\x08statuses\x18\x04 \x03(\x0e\x32\x15.marquee.v1.RowStatus\x12\x0c\n\x04\x63old\x18\x05 \x03(\x08\x12)\n\x07sources\x18\x06 \x03(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x15\n\ruser_versions\x18\x07 \x03(\t\x12\x15\n\rmodel_version\x18\x08 \x01(\t\x12\x0f\n\x07stddevs\x18\t \x03(\x02\x12\x13\n\x0bnum_ratings\x18\n \x03(\r\"\xe0\x01\n\x0bMovieFilter\x12\x12\n\ngenres_any\x18\x01 \x03(\t\x12\x12\n\ngenres_all\x18\x02 \x03(\t\x12\x13\n\x0bgenres_none\x18\x03 \x03(\t\x12\x15\n\x08year_min\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08year_max\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12$\n\x05\x61llow\x18\x06 \x01(\x0b\x32\x15.marquee.v1.MovieList\x12&\n\x07\x65xclude\x18\x07 \x01(\x0b\x32\x15.marquee.v1.MovieListB\x0b\n\t_year_minB\x0b\n\t_year_max\"\x1e\n\tMovieList\x12\x11\n\tmovie_ids\x18\x01 \x03(\t\"\x88\x02\n\x0bTopKRequest\x12&\n\x04user\x18\x01 \x01(\x0b\x32\x18.marquee.v1.UserSelector\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x06 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\x12\x11\n\tdiversity\x18\x07 \x01(\x02\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\rB\x0f\n\r_exclude_seen\"G\n\x0b\x45xplanation\x12#\n\x07reasons\x18\x01 \x03(\x0b\x32\x12.marquee.v1.Reason\x12\x13\n\x0bunexplained\x18\x02 \x01(\x02\")\n\x06Reason\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\xc0\x01\n\x0bRankedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x1d\n\x10predicted_rating\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\x12 \n\x05movie\x18\x05 \x01(\x0b\x32\x11.marquee.v1.Movie\x12,\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x17.marquee.v1.ExplanationB\x13\n\x11_predicted_rating\"\x8e\x01\n\x0cTopKResponse\x12\'\n\x06movies\x18\x01 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12(\n\x06source\x18\x02 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0cuser_version\x18\x04 \x01(\t\"\x8e\x02\n\x10\x42\x61tchTopKRequest\x12\'\n\x05users\x18\x01 \x03(\x0b\x32\x18.marquee.v1.UserSelector\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x06 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\x12\x11\n\tdiversity\x18\x07 \x01(\x02\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\rB\x0f\n\r_exclude_seen\"\x9a\x01\n\x08UserTopK\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.marquee.v1.RowStatus\x12\'\n\x06movies\x18\x02 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12(\n\x06source\x18\x03 \x01(\x0e\x32\x18.marquee.v1.AnswerSource\x12\x14\n\x0cuser_version\x18\x04 \x01(\t\"Q\n\x11\x42\x61tchTopKResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.marquee.v1.UserTopK\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\xab\x01\n\x14SimilarMoviesRequest\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\t\n\x01k\x18\x02 \x01(\r\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.marquee.v1.MovieFilter\x12#\n\x04view\x18\x04 \x01(\x0e\x32\x15.marquee.v1.MovieView\x12(\n\x05model\x18\x05 \x01(\x0b\x32\x19.marquee.v1.ModelSelector\"W\n\x15SimilarMoviesResponse\x12\'\n\x06movies\x18\x01 \x03(\x0b\x32\x17.marquee.v1.RankedMovie\x12\x15\n\rmodel_version\x18\x02 \x01(\t*\x9c\x01\n\x0c\x41nswerSource\x12\x1d\n\x19\x41NSWER_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41NSWER_SOURCE_PERSONAL\x10\x01\x12\x1b\n\x17\x41NSWER_SOURCE_FOLDED_IN\x10\x02\x12\x19\n\x15\x41NSWER_SOURCE_PROFILE\x10\x03\x12\x19\n\x15\x41NSWER_SOURCE_POPULAR\x10\x04*\xa0\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rROW_STATUS_OK\x10\x01\x12\x1e\n\x1aROW_STATUS_MOVIE_NOT_FOUND\x10\x02\x12\x1f\n\x1bROW_STATUS_USER_NOT_CURRENT\x10\x03\x12#\n\x1fROW_STATUS_FOREIGN_USER_VERSION\x10\x04\x32\xa7\x03\n\x0cModelService\x12T\n\rPredictRating\x12 .marquee.v1.PredictRatingRequest\x1a!.marquee.v1.PredictRatingResponse\x12\x66\n\x13\x42\x61tchPredictRatings\x12&.marquee.v1.BatchPredictRatingsRequest\x1a\'.marquee.v1.BatchPredictRatingsResponse\x12\x39\n\x04TopK\x12\x17.marquee.v1.TopKRequest\x1a\x18.marquee.v1.TopKResponse\x12H\n\tBatchTopK\x12\x1c.marquee.v1.BatchTopKRequest\x1a\x1d.marquee.v1.BatchTopKResponse\x12T\n\rSimilarMovies\x12 .marquee.v1.SimilarMoviesRequest\x1a!.marquee.v1.SimilarMoviesResponseBV\n\x0e\x64\x65v.marquee.v1P\x01ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marquee.v1.model_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.marquee.v1P\001ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1'
-  _globals['_ANSWERSOURCE']._serialized_start=2733
-  _globals['_ANSWERSOURCE']._serialized_end=2889
-  _globals['_ROWSTATUS']._serialized_start=2892
-  _globals['_ROWSTATUS']._serialized_end=3052
+  _globals['_ANSWERSOURCE']._serialized_start=3079
+  _globals['_ANSWERSOURCE']._serialized_end=3235
+  _globals['_ROWSTATUS']._serialized_start=3238
+  _globals['_ROWSTATUS']._serialized_end=3398
   _globals['_INLINEUSER']._serialized_start=93
   _globals['_INLINEUSER']._serialized_end=190
   _globals['_USERSELECTOR']._serialized_start=193
@@ -47,31 +47,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTRATINGREQUEST']._serialized_start=486
   _globals['_PREDICTRATINGREQUEST']._serialized_end=608
   _globals['_PREDICTRATINGRESPONSE']._serialized_start=611
-  _globals['_PREDICTRATINGRESPONSE']._serialized_end=790
-  _globals['_BATCHPREDICTRATINGSREQUEST']._serialized_start=793
-  _globals['_BATCHPREDICTRATINGSREQUEST']._serialized_end=972
-  _globals['_BATCHPREDICTRATINGSRESPONSE']._serialized_start=975
-  _globals['_BATCHPREDICTRATINGSRESPONSE']._serialized_end=1206
-  _globals['_MOVIEFILTER']._serialized_start=1209
-  _globals['_MOVIEFILTER']._serialized_end=1433
-  _globals['_MOVIELIST']._serialized_start=1435
-  _globals['_MOVIELIST']._serialized_end=1465
-  _globals['_TOPKREQUEST']._serialized_start=1468
-  _globals['_TOPKREQUEST']._serialized_end=1696
-  _globals['_RANKEDMOVIE']._serialized_start=1699
-  _globals['_RANKEDMOVIE']._serialized_end=1845
-  _globals['_TOPKRESPONSE']._serialized_start=1848
-  _globals['_TOPKRESPONSE']._serialized_end=1990
-  _globals['_BATCHTOPKREQUEST']._serialized_start=1993
-  _globals['_BATCHTOPKREQUEST']._serialized_end=2227
-  _globals['_USERTOPK']._serialized_start=2230
-  _globals['_USERTOPK']._serialized_end=2384
-  _globals['_BATCHTOPKRESPONSE']._serialized_start=2386
-  _globals['_BATCHTOPKRESPONSE']._serialized_end=2467
-  _globals['_SIMILARMOVIESREQUEST']._serialized_start=2470
-  _globals['_SIMILARMOVIESREQUEST']._serialized_end=2641
-  _globals['_SIMILARMOVIESRESPONSE']._serialized_start=2643
-  _globals['_SIMILARMOVIESRESPONSE']._serialized_end=2730
-  _globals['_MODELSERVICE']._serialized_start=3055
-  _globals['_MODELSERVICE']._serialized_end=3478
+  _globals['_PREDICTRATINGRESPONSE']._serialized_end=843
+  _globals['_BATCHPREDICTRATINGSREQUEST']._serialized_start=846
+  _globals['_BATCHPREDICTRATINGSREQUEST']._serialized_end=1046
+  _globals['_BATCHPREDICTRATINGSRESPONSE']._serialized_start=1049
+  _globals['_BATCHPREDICTRATINGSRESPONSE']._serialized_end=1318
+  _globals['_MOVIEFILTER']._serialized_start=1321
+  _globals['_MOVIEFILTER']._serialized_end=1545
+  _globals['_MOVIELIST']._serialized_start=1547
+  _globals['_MOVIELIST']._serialized_end=1577
+  _globals['_TOPKREQUEST']._serialized_start=1580
+  _globals['_TOPKREQUEST']._serialized_end=1844
+  _globals['_EXPLANATION']._serialized_start=1846
+  _globals['_EXPLANATION']._serialized_end=1917
+  _globals['_REASON']._serialized_start=1919
+  _globals['_REASON']._serialized_end=1960
+  _globals['_RANKEDMOVIE']._serialized_start=1963
+  _globals['_RANKEDMOVIE']._serialized_end=2155
+  _globals['_TOPKRESPONSE']._serialized_start=2158
+  _globals['_TOPKRESPONSE']._serialized_end=2300
+  _globals['_BATCHTOPKREQUEST']._serialized_start=2303
+  _globals['_BATCHTOPKREQUEST']._serialized_end=2573
+  _globals['_USERTOPK']._serialized_start=2576
+  _globals['_USERTOPK']._serialized_end=2730
+  _globals['_BATCHTOPKRESPONSE']._serialized_start=2732
+  _globals['_BATCHTOPKRESPONSE']._serialized_end=2813
+  _globals['_SIMILARMOVIESREQUEST']._serialized_start=2816
+  _globals['_SIMILARMOVIESREQUEST']._serialized_end=2987
+  _globals['_SIMILARMOVIESRESPONSE']._serialized_start=2989
+  _globals['_SIMILARMOVIESRESPONSE']._serialized_end=3076
+  _globals['_MODELSERVICE']._serialized_start=3401
+  _globals['_MODELSERVICE']._serialized_end=3824
 # @@protoc_insertion_point(module_scope)

@@ -225,6 +225,8 @@ class PredictRatingResponse(_message.Message):
     COLD_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     USER_VERSION_FIELD_NUMBER: _builtins.int
+    STDDEV_FIELD_NUMBER: _builtins.int
+    NUM_RATINGS_FIELD_NUMBER: _builtins.int
     rating: _builtins.float
     """Stars, within the scale of the data."""
     rounded_rating: _builtins.float
@@ -237,6 +239,12 @@ class PredictRatingResponse(_message.Message):
     model_version: _builtins.str
     user_version: _builtins.str
     """The user's state that was used; empty for an inline user."""
+    stddev: _builtins.float
+    """Standard deviation of the rating that the user would give, about `rating`, in stars: about four in five ratings lie
+    within 1.28 of it. Absent if the checkpoint cannot tell.
+    """
+    num_ratings: _builtins.int
+    """Ratings of the user that the answer rests on: none, and the answer is as good as the guess about a stranger."""
     def __init__(
         self,
         *,
@@ -247,12 +255,16 @@ class PredictRatingResponse(_message.Message):
         cold: _builtins.bool = ...,
         model_version: _builtins.str = ...,
         user_version: _builtins.str = ...,
+        stddev: _builtins.float | None = ...,
+        num_ratings: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stddev", b"_stddev", "stddev", b"stddev"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold", b"cold", "model_version", b"model_version", "rating", b"rating", "rounded_rating", b"rounded_rating", "score", b"score", "source", b"source", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stddev", b"_stddev", "cold", b"cold", "model_version", b"model_version", "num_ratings", b"num_ratings", "rating", b"rating", "rounded_rating", b"rounded_rating", "score", b"score", "source", b"source", "stddev", b"stddev", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stddev: _TypeAlias = _typing.Literal["stddev"]  # noqa: Y015
+    _WhichOneofArgType__stddev: _TypeAlias = _typing.Literal["_stddev", b"_stddev"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stddev) -> _WhichOneofReturnType__stddev | None: ...
 
 Global___PredictRatingResponse: _TypeAlias = PredictRatingResponse  # noqa: Y015
 
@@ -268,6 +280,9 @@ class BatchPredictRatingsRequest(_message.Message):
     MOVIE_INDICES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MIN_USER_VERSIONS_FIELD_NUMBER: _builtins.int
+    WITH_STDDEV_FIELD_NUMBER: _builtins.int
+    with_stddev: _builtins.bool
+    """Whether stddevs are answered too; they take longer than the ratings."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1000 distinct external ids."""
@@ -299,10 +314,11 @@ class BatchPredictRatingsRequest(_message.Message):
         movie_indices: _abc.Iterable[_builtins.int] | None = ...,
         model: Global___ModelSelector | None = ...,
         min_user_versions: _abc.Iterable[_builtins.str] | None = ...,
+        with_stddev: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_user_versions", b"min_user_versions", "model", b"model", "movie_ids", b"movie_ids", "movie_indices", b"movie_indices", "user_ids", b"user_ids", "user_indices", b"user_indices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_user_versions", b"min_user_versions", "model", b"model", "movie_ids", b"movie_ids", "movie_indices", b"movie_indices", "user_ids", b"user_ids", "user_indices", b"user_indices", "with_stddev", b"with_stddev"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,6 +336,8 @@ class BatchPredictRatingsResponse(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     USER_VERSIONS_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    STDDEVS_FIELD_NUMBER: _builtins.int
+    NUM_RATINGS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     @_builtins.property
     def ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -341,6 +359,14 @@ class BatchPredictRatingsResponse(_message.Message):
 
     @_builtins.property
     def user_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def stddevs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """With with_stddev only. Per pair, NaN where the pair has no rating; empty if the checkpoint cannot tell."""
+
+    @_builtins.property
+    def num_ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Per user of the request, as PredictRatingResponse."""
+
     def __init__(
         self,
         *,
@@ -352,10 +378,12 @@ class BatchPredictRatingsResponse(_message.Message):
         sources: _abc.Iterable[Global___AnswerSource.ValueType] | None = ...,
         user_versions: _abc.Iterable[_builtins.str] | None = ...,
         model_version: _builtins.str = ...,
+        stddevs: _abc.Iterable[_builtins.float] | None = ...,
+        num_ratings: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold", b"cold", "model_version", b"model_version", "ratings", b"ratings", "rounded_ratings", b"rounded_ratings", "scores", b"scores", "sources", b"sources", "statuses", b"statuses", "user_versions", b"user_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold", b"cold", "model_version", b"model_version", "num_ratings", b"num_ratings", "ratings", b"ratings", "rounded_ratings", b"rounded_ratings", "scores", b"scores", "sources", b"sources", "statuses", b"statuses", "stddevs", b"stddevs", "user_versions", b"user_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -457,11 +485,22 @@ class TopKRequest(_message.Message):
     EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """Movies wanted, 1 to 500. Fewer are answered only if fewer pass the filter."""
     exclude_seen: _builtins.bool
     """Whether movies that the user ever watched (session_events included) are left out. Absent: true."""
     view: _movie_pb2.MovieView.ValueType
+    diversity: _builtins.float
+    """How much variety counts against score, 0 to 1. 0: movies by score alone. Else maximal marginal relevance (Carbonell
+    and Goldstein 1998): the pool is the 10 k best movies, at least 200 and at most 1000; one after the other, the movie
+    of the pool with the largest (1 - diversity) * relevance - diversity * similarity is taken, where relevance is the
+    score, moved and scaled so that the pool spans 0 to 1, and similarity the largest cosine, as SimilarMovies has it,
+    with a movie taken before (0 for the first). So the first movie is the best one, whatever the diversity.
+    """
+    explain: _builtins.int
+    """Entries of the user's history that are named for each movie as what speaks for it, 0 to 5."""
     @_builtins.property
     def user(self) -> Global___UserSelector: ...
     @_builtins.property
@@ -477,16 +516,78 @@ class TopKRequest(_message.Message):
         exclude_seen: _builtins.bool | None = ...,
         view: _movie_pb2.MovieView.ValueType = ...,
         model: Global___ModelSelector | None = ...,
+        diversity: _builtins.float = ...,
+        explain: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "exclude_seen", b"exclude_seen", "filter", b"filter", "model", b"model", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "exclude_seen", b"exclude_seen", "filter", b"filter", "k", b"k", "model", b"model", "user", b"user", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "diversity", b"diversity", "exclude_seen", b"exclude_seen", "explain", b"explain", "filter", b"filter", "k", b"k", "model", b"model", "user", b"user", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_seen: _TypeAlias = _typing.Literal["exclude_seen"]  # noqa: Y015
     _WhichOneofArgType__exclude_seen: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exclude_seen) -> _WhichOneofReturnType__exclude_seen | None: ...
 
 Global___TopKRequest: _TypeAlias = TopKRequest  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """What speaks for a recommended movie. A movie's lead is its score less the mean score, for the same user, of up to 64
+    movies that stand evenly spaced in the catalogue. It is the sum of what each entry of the history adds and of all the
+    rest: how well liked the movie is, the user's profile, what the checkpoint keeps of the user. Shares are of what adds
+    to the lead; what takes from it is left out. Where the model's score is no sum over the history, an entry adds what the
+    lead loses when the entry alone is left out; then the newest 50 entries are tried.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONS_FIELD_NUMBER: _builtins.int
+    UNEXPLAINED_FIELD_NUMBER: _builtins.int
+    unexplained: _builtins.float
+    """The share that the reasons leave: that of the rest and of entries that are not named. 1 if there is no reason."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """Largest share first: entries that the service holds for the user (stored window and session_events), with a share
+        above 0.
+        """
+
+    def __init__(
+        self,
+        *,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        unexplained: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons", "unexplained", b"unexplained"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    """One entry of the user's history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.str
+    share: _builtins.float
+    """0 to 1; all reasons of a movie and `unexplained` add up to 1."""
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_id", b"movie_id", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
 class RankedMovie(_message.Message):
@@ -497,9 +598,10 @@ class RankedMovie(_message.Message):
     PREDICTED_RATING_FIELD_NUMBER: _builtins.int
     COLD_FIELD_NUMBER: _builtins.int
     MOVIE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.str
     score: _builtins.float
-    """What ranks; unbounded, comparable within one answer only."""
+    """What ranks; unbounded, comparable within one answer only. The same with diversity, where it need not fall."""
     predicted_rating: _builtins.float
     """Stars, within the scale; absent if the data has no ratings."""
     cold: _builtins.bool
@@ -507,6 +609,10 @@ class RankedMovie(_message.Message):
     @_builtins.property
     def movie(self) -> _movie_pb2.Movie:
         """View MOVIE only: title, year, genres."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """With explain only."""
 
     def __init__(
         self,
@@ -516,10 +622,11 @@ class RankedMovie(_message.Message):
         predicted_rating: _builtins.float | None = ...,
         cold: _builtins.bool = ...,
         movie: _movie_pb2.Movie | None = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rating", b"_predicted_rating", "movie", b"movie", "predicted_rating", b"predicted_rating"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_rating", b"_predicted_rating", "explanation", b"explanation", "movie", b"movie", "predicted_rating", b"predicted_rating"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rating", b"_predicted_rating", "cold", b"cold", "movie", b"movie", "movie_id", b"movie_id", "predicted_rating", b"predicted_rating", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_rating", b"_predicted_rating", "cold", b"cold", "explanation", b"explanation", "movie", b"movie", "movie_id", b"movie_id", "predicted_rating", b"predicted_rating", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_rating: _TypeAlias = _typing.Literal["predicted_rating"]  # noqa: Y015
     _WhichOneofArgType__predicted_rating: _TypeAlias = _typing.Literal["_predicted_rating", b"_predicted_rating"]  # noqa: Y015
@@ -540,7 +647,7 @@ class TopKResponse(_message.Message):
     user_version: _builtins.str
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]:
-        """Best first; equal scores by catalogue number."""
+        """Best first, equal scores by catalogue number; with diversity in the order in which they were taken."""
 
     def __init__(
         self,
@@ -568,10 +675,16 @@ class BatchTopKRequest(_message.Message):
     EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """Movies wanted per user, 1 to 500; users x k at most 20,000, with view MOVIE at most 1000."""
     exclude_seen: _builtins.bool
     view: _movie_pb2.MovieView.ValueType
+    diversity: _builtins.float
+    """As TopKRequest.diversity."""
+    explain: _builtins.int
+    """As TopKRequest.explain. Above 0 at most 50 users, and users x k at most 1000."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserSelector]:
         """1 to 1000; their inline histories and session_events together at most 5000 entries."""
@@ -591,10 +704,12 @@ class BatchTopKRequest(_message.Message):
         exclude_seen: _builtins.bool | None = ...,
         view: _movie_pb2.MovieView.ValueType = ...,
         model: Global___ModelSelector | None = ...,
+        diversity: _builtins.float = ...,
+        explain: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "exclude_seen", b"exclude_seen", "filter", b"filter", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "exclude_seen", b"exclude_seen", "filter", b"filter", "k", b"k", "model", b"model", "users", b"users", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "diversity", b"diversity", "exclude_seen", b"exclude_seen", "explain", b"explain", "filter", b"filter", "k", b"k", "model", b"model", "users", b"users", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_seen: _TypeAlias = _typing.Literal["exclude_seen"]  # noqa: Y015
     _WhichOneofArgType__exclude_seen: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen"]  # noqa: Y015

@@ -16,7 +16,6 @@ from model_service.generation import Generation
 from model_service.queries import (
     Answer,
     ProfileFields,
-    RankedRow,
     RatingAnswer,
     RatingTask,
     SimilarAnswer,
@@ -37,6 +36,7 @@ from trainer.histories import HistoryLayout
 from two_tower import checkpoint as checkpoints
 from two_tower import golden
 from two_tower.models import MODELS
+from two_tower.recommending import RankedRow, Wish
 from two_tower.registry import Registry
 
 QUICK = {
@@ -102,6 +102,7 @@ def stored(data: Dataset) -> StoredUsers:
         event_times_ms=columns.histories.event_times_ms,
         num_watched=np.diff(columns.histories.offsets),
         deleted_at_ms=np.zeros(size, np.int64),
+        expires_at_ms=np.zeros(size, np.int64),
         seen_offsets=columns.histories.offsets,
         seen_numbers=columns.histories.movie_numbers,
         seen_omitted=np.zeros(size, np.bool_),
@@ -132,9 +133,13 @@ def mixed_tasks(data: Dataset, num_movies: int) -> list[Task]:
     for number in range(18):
         users = [user((number + place) % 6) for place in range(1 + number % 4)]
         positions = rng.integers(0, len(users), 7).astype(np.int64)
-        tasks.append(RatingTask("c", users, positions, rng.integers(0, num_movies, 7).astype(np.int64)))
+        tasks.append(RatingTask("c", users, positions, rng.integers(0, num_movies, 7).astype(np.int64), True))
         movie_filter = MovieFilter(genres_any=("drama",) if number % 2 else ())
-        tasks.append(TopKTask("c", users, 1 + number, movie_filter, exclude_seen=bool(number % 3)))
+        tasks.append(
+            TopKTask(
+                "c", users, Wish(1 + number, (number % 4) / 4, number % 3), movie_filter, exclude_seen=bool(number % 3)
+            )
+        )
         tasks.append(SimilarTask("c", int(rng.integers(num_movies)), 1 + number, movie_filter))
     return tasks
 
@@ -204,7 +209,7 @@ def test_an_inline_user_equals_a_stored_stranger(generation: Generation, stored:
     work = DeviceWork(PATHS["numpy"])
 
     by_request, by_store = (
-        work.answer([TopKTask("c", [query], 10, MovieFilter(), True)], unknown, generation, NOW_MS)[0]
+        work.answer([TopKTask("c", [query], Wish(10), MovieFilter(), True)], unknown, generation, NOW_MS)[0]
         for query in (inline, UserQuery("a stranger"))
     )
 
