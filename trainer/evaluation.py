@@ -16,6 +16,7 @@ from trainer.dataset import Dataset, Interactions
 from trainer.histories import HISTORY_WINDOW, HistoryLayout
 from trainer.metrics import mae, ndcg_at_k, recall_at_k, rmse
 from trainer.ranking import best_movies
+from trainer.readers.mapped_columns import are_mapped, rows_of_users
 from two_tower.manifest import Metrics
 from two_tower.scoring import rank_scores, raw_pairs
 from two_tower.serving import Model
@@ -87,9 +88,11 @@ def evaluate(
     """
     if ranks < RANKS:
         raise ValueError(f"ranks is {ranks}; at least {RANKS} are needed for the metrics")
-    layout = HistoryLayout(train, len(data.user_ids), window)
-    movies = model.embed_movies(data.movies)
     users, place_of_row = np.unique(held_out.user_rows, return_inverse=True)
+    # What lies on disk is not to be sorted whole.
+    histories = rows_of_users(train, users, len(data.user_ids)) if are_mapped(train) else train
+    layout = HistoryLayout(histories, len(data.user_ids), window)
+    movies = model.embed_movies(data.movies)
     by_user = np.argsort(place_of_row, kind="stable")
     ends = np.cumsum(np.bincount(place_of_row, minlength=len(users)))
     unclipped = np.full(len(held_out), np.nan, np.float32)

@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.block_split import split_by_blocks
 from trainer.data_cache import resolve_source
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import HoldoutError, TrainerError
 from trainer.readers.dataset_reader import read_with_report
+from trainer.readers.mapped_columns import ROWS_AT_ONCE, are_mapped
 from trainer.readers.read_options import ReadOptions
 from trainer.splits import parse_holdout, split
 from two_tower.manifest import Manifest, TrainedRows
@@ -96,6 +98,8 @@ def divide(snapshot: Snapshot, holdout: str, seed: int, judged_on: JudgedOn = "t
         HoldoutError: The data cannot be divided that way.
     """
     data = snapshot.data
+    if are_mapped(data.interactions):
+        return _divide_mapped(snapshot, holdout, seed, judged_on)
     parts = split(data, parse_holdout(_find_holdout(holdout, snapshot.path)), seed)
     protocol = holdout
     if judged_on == "validation":
@@ -109,6 +113,16 @@ def divide(snapshot: Snapshot, holdout: str, seed: int, judged_on: JudgedOn = "t
         holdout=protocol, seed=seed, count=len(train), sha256=_hash_of_rows(train, len(data.movies), snapshot.sha256)
     )
     return Parts(train, held_out, trained_rows, parts.notes)
+
+
+def _divide_mapped(snapshot: Snapshot, holdout: str, seed: int, judged_on: JudgedOn) -> Parts:
+    parts = split_by_blocks(snapshot.data, snapshot.sha256, holdout, seed, judged_on)
+    digest = hashlib.sha256(snapshot.sha256.encode())
+    # They stand by user and time already; sorting them again would take them all into memory.
+    _hash_columns(digest, parts.train)
+    protocol = holdout + (_VALIDATION_SUFFIX if judged_on == "validation" else "")
+    trained_rows = TrainedRows(holdout=protocol, seed=seed, count=len(parts.train), sha256=digest.hexdigest())
+    return Parts(parts.train, parts.held_out, trained_rows, parts.notes)
 
 
 def divide_again(snapshot: Snapshot, manifest: Manifest) -> Parts:
@@ -146,11 +160,16 @@ def hash_of_data(data: Dataset) -> str:
         digest.update(json.dumps(column if isinstance(column, dict) else list(column), sort_keys=True).encode())
     scale = data.scale
     digest.update(json.dumps([scale and [scale.low, scale.high, scale.step], data.has_times]).encode())
-    rows = data.interactions
-    numbers = (data.profiles.ages, movies.years, rows.user_rows, rows.movie_rows, rows.ratings, rows.event_times_ms)
-    for array in numbers:
+    for array in (data.profiles.ages, movies.years):
         digest.update(_little_endian(array))
+    _hash_columns(digest, data.interactions)
     return digest.hexdigest()
+
+
+def _hash_columns(digest: "hashlib._Hash", rows: Interactions) -> None:
+    for array in (rows.user_rows, rows.movie_rows, rows.ratings, rows.event_times_ms):
+        for first in range(0, len(array), ROWS_AT_ONCE):
+            digest.update(_little_endian(array[first : first + ROWS_AT_ONCE]))
 
 
 def _hash_of_rows(rows: Interactions, num_movies: int, data_sha256: str) -> str:
