@@ -1,0 +1,140 @@
+"""Keeps what was read of users near, and lets go of it when it changes. Knows versions and times; no RPC and no tensor.
+
+A value may be answered from only as long as somebody would tell of its change. So nothing is kept while the feed of
+changes is lost, and a value that was being read when its user changed is used for that answer and not kept: nobody can
+say whether the read saw the change.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from cachetools import LRUCache
+
+T = TypeVar("T")
+
+
+class Lookup(Enum):
+    """How a lookup ended."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+    """There was a value, and it was too old for this caller, or nothing may be kept now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cached(Generic[T]):
+    """One user.
+
+    Attributes:
+        value: What was read.
+        counter: Number of the change that the value includes, within the user's partition of the store.
+        size_bytes: What it takes.
+        expires_at_ms: When a part of it expires, 0 if never.
+    """
+
+    value: T
+    counter: int
+    size_bytes: int
+    expires_at_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A read that is under way.
+
+    Attributes:
+        changed: Users that changed since it began.
+        void: Whether anything may have changed since it began.
+    """
+
+    changed: set[str] = field(default_factory=set)
+    void: bool = False
+
+
+class NearCache(Generic[T]):
+    """The users that were asked for last, by bytes. For one event loop; the feed of changes drives it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Stores how much is kept at most; 0 keeps nothing. It is not live yet."""
+        self._entries: LRUCache[str, Cached[T]] = LRUCache(max_bytes, getsizeof=lambda entry: entry.size_bytes)
+        self._readings: set[Reading] = set()
+        self._live = False
+        self.counts = dict.fromkeys(Lookup, 0)
+        self.num_resets = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the kept values take."""
+        return int(self._entries.currsize)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything may be kept."""
+        return self._live
+
+    def get(self, user_id: str, at_least: int, now_ms: int) -> T | None:
+        """Returns what is kept of a user.
+
+        Args:
+            user_id: The user.
+            at_least: Number of the change that the caller knows of, 0 if of none.
+            now_ms: The time in ms since the epoch.
+        """
+        entry = self._entries.get(user_id) if self._live else None
+        if entry is not None and 0 < entry.expires_at_ms <= now_ms:
+            del self._entries[user_id]
+            entry = None
+        if entry is None:
+            self.counts[Lookup.MISS if self._live else Lookup.BYPASS] += 1
+            return None
+        if entry.counter < at_least:
+            self.counts[Lookup.BYPASS] += 1
+            return None
+        self.counts[Lookup.HIT] += 1
+        return entry.value
+
+    def begin(self) -> Reading:
+        """Notes that a read begins; `end` or `fail` must follow."""
+        reading = Reading(void=not self._live)
+        self._readings.add(reading)
+        return reading
+
+    def end(self, reading: Reading, found: Iterable[tuple[str, Cached[T]]]) -> None:
+        """Keeps what a read found, but for the users that changed meanwhile."""
+        self._readings.discard(reading)
+        if reading.void:
+            return
+        for user_id, entry in found:
+            kept = self._entries.get(user_id)
+            older = kept is not None and kept.counter > entry.counter
+            if user_id not in reading.changed and not older and entry.size_bytes <= self._entries.maxsize:
+                self._entries[user_id] = entry
+
+    def fail(self, reading: Reading) -> None:
+        """Notes that a read found nothing."""
+        self._readings.discard(reading)
+
+    def invalidate(self, user_ids: Iterable[str]) -> None:
+        """Lets go of users that changed."""
+        for user_id in user_ids:
+            self._entries.pop(user_id, None)
+            for reading in self._readings:
+                reading.changed.add(user_id)
+
+    def reset(self, *, live: bool) -> None:
+        """Lets go of everything.
+
+        Args:
+            live: Whether changes are told from here on.
+        """
+        self._entries.clear()
+        for reading in self._readings:
+            reading.void = True
+        self._live = live
+        self.num_resets += 1
