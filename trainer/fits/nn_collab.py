@@ -1,34 +1,29 @@
 """Fits nn-collab by mini-batch gradient descent. Knows the training rows; knows no held-out row.
 
-The id tables follow Adam row by row (`RowAdam`): a row that no example of a batch names keeps its moments and stays
-where it is, while the dense Adam of the published notebook lets it drift on its old mean and decays it. A step then
-costs what its 64 rows cost and not what all users and movies cost.
+The id tables follow Adam as the published notebook's do, unused rows included, but late (`LateAdam`): a step then costs
+what its 64 rows cost and not what all users and movies cost. `late_steps=false` leaves out the steps that rows missed.
 
 The notebook knows no unknown user or movie. Here a small share of the ids is hidden in training, so that row 0 of each
 table learns to stand for whoever has no row; `unknown_rate=0` gives the notebook, with row 0 at the mean of the others.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.dataset import Dataset, Interactions
 from trainer.fits import Progress
+from trainer.fits.collab_steps import CollabSteps
 from trainer.fits.divergence import last_good_model
 from trainer.fits.options import OptionsError
 from trainer.fits.pair_training import Plan, run
-from trainer.fits.rated_pairs import RatedPairs, divide, encoder_of, require_scale
-from trainer.fits.row_optimisers import RowAdam
-from two_tower.features import FeatureEncoder
-from two_tower.models.nn_collab import HIDDEN_WIDTH, CollabNetwork, Config, NnCollab
+from trainer.fits.rated_pairs import divide, encoder_of, require_scale
+from two_tower.models.nn_collab import CollabNetwork, Config, NnCollab
 
 ModelT = TypeVar("ModelT", bound=NnCollab)
-
-_ROWS_VALIDATED_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +42,7 @@ class Options:
         sigmoid_high: Where the sigmoid ends; none takes half a step above the scale. The notebook has 5.5.
         initial_deviation: Of the normal numbers that embeddings start with.
         unknown_rate: Share of ids that training hides, 0 to below 1.
+        late_steps: Whether rows make the steps of Adam that they missed; without it large tables train quicker.
     """
 
     learning_rate: float = field(default=1e-3, metadata={"low": 1e-7, "high": 1.0})
@@ -60,6 +56,7 @@ class Options:
     sigmoid_high: float | None = None
     initial_deviation: float = field(default=1.0, metadata={"low": 1e-6, "high": 10.0})
     unknown_rate: float = field(default=0.01, metadata={"low": 0.0, "high": 0.9})
+    late_steps: bool = True
 
     def __post_init__(self) -> None:
         if self.patience and not self.validation_share:
@@ -120,7 +117,22 @@ def fit_as(
     rng = np.random.default_rng(seed)
     learn, choose = divide(data, validation, options.validation_share, rng)
     network = kind.make_network(config, encoder.vocabularies())
-    trainee = _Trainee(data, config, encoder, network, learn, choose, options, seed)
+    _initialise(network, options.initial_deviation, torch.Generator().manual_seed(seed))
+    movies = encoder.encode_movies(data.movies)
+    trainee = CollabSteps(
+        network,
+        config,
+        encoder.users.rows_of(data.user_ids),
+        movies.rows,
+        movies.genres,
+        learn,
+        choose,
+        rng,
+        learning_rate=options.learning_rate,
+        dropout=options.dropout,
+        unknown_rate=options.unknown_rate,
+        late_steps=options.late_steps,
+    )
     plan = Plan(
         len(learn),
         options.batch_size,
@@ -143,100 +155,16 @@ def embedding_width(num_rows: int) -> int:
     return int(max(1, min(600, round(1.6 * float(num_rows) ** 0.56))))
 
 
-class _Trainee:
-    """The network and its optimisers. B = rows of a batch, G = genres."""
-
-    def __init__(
-        self,
-        data: Dataset,
-        config: Config,
-        encoder: FeatureEncoder,
-        network: CollabNetwork,
-        learn: RatedPairs,
-        choose: RatedPairs,
-        options: Options,
-        seed: int,
-    ) -> None:
-        self._user_rows = torch.from_numpy(encoder.users.rows_of(data.user_ids))  # [users]
-        movies = encoder.encode_movies(data.movies)
-        self._movie_rows = torch.from_numpy(movies.rows)  # [movies]
-        self._genres = torch.from_numpy(movies.genres)  # [movies, G]
-        self._config = config
-        self._network = network
-        self._learn = learn
-        self._choose = choose
-        self._options = options
-        self._generator = torch.Generator().manual_seed(seed)
-        self._initialise()
-        dense = [parameter for parameter in network.parameters() if parameter.requires_grad and parameter.numel()]
-        self._optimiser = torch.optim.Adam(dense, options.learning_rate, fused=True)
-        self._user_optimiser = RowAdam(network.user_table, options.learning_rate)
-        self._movie_optimiser = RowAdam(network.movie_table, options.learning_rate)
-
-    def weights(self) -> Mapping[str, Tensor]:
-        return self._network.state_dict()
-
-    def step(self, positions: Tensor) -> Tensor:
-        network = self._network
-        batch = self._learn.take(positions)
-        user_rows = self._hide(self._user_rows[batch.users])  # [B]
-        movie_rows = self._hide(self._movie_rows[batch.movies])  # [B]
-        # The id tables stay outside autograd: it would touch every row of them at every step.
-        user_ids = network.user_table[user_rows].requires_grad_()  # [B, user_width]
-        movie_ids = network.movie_table[movie_rows].requires_grad_()  # [B, movie_width]
-        movie_vectors = network.movie_vectors(movie_ids, self._genres[batch.movies])  # [B, V]
-        met = network.meet(
-            network.user_part(user_ids), network.movie_part(movie_vectors), self._dropout(len(batch))
-        )  # [B]
-        squared_error = (self._stars(met) - batch.ratings).square().sum()
-        self._optimiser.zero_grad(set_to_none=True)
-        (squared_error / len(positions)).backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        assert user_ids.grad is not None
-        assert movie_ids.grad is not None
-        self._user_optimiser.step((user_rows, user_ids.grad))
-        self._movie_optimiser.step((movie_rows, movie_ids.grad))
-        return squared_error.detach()
-
-    @torch.no_grad()
-    def validation_loss(self) -> float | None:
-        if not len(self._choose):
-            return None
-        network = self._network
-        users = network.user_part(network.user_table[self._user_rows])  # [users, H]
-        movies = network.movie_part(network.movie_vectors(network.movie_table[self._movie_rows], self._genres))
-        summed = torch.zeros(())
-        for positions in torch.split(torch.arange(len(self._choose)), _ROWS_VALIDATED_AT_ONCE):
-            some = self._choose.take(positions)
-            summed += (self._stars(network.meet(users[some.users], movies[some.movies])) - some.ratings).square().sum()
-        return float(summed) / len(self._choose)
-
-    def _stars(self, met: Tensor) -> Tensor:
-        return self._config.low + (self._config.high - self._config.low) * torch.sigmoid(met)
-
-    def _dropout(self, num_rows: int) -> Tensor | None:
-        rate = self._options.dropout
-        if not rate:
-            return None
-        return (torch.rand(num_rows, HIDDEN_WIDTH, generator=self._generator) >= rate) / (1 - rate)  # [B, H]
-
-    def _hide(self, rows: Tensor) -> Tensor:
-        rate = self._options.unknown_rate
-        if not rate:
-            return rows
-        return torch.where(torch.rand(len(rows), generator=self._generator) < rate, 0, rows)
-
-    def _initialise(self) -> None:
-        """Starts as the notebook's library does: tables normal, layers uniform within 1/√width; row 0 at the mean."""
-        network, generator = self._network, self._generator
-        with torch.no_grad():
-            for table in (network.user_table, network.movie_table, network.genre_table):
-                table.normal_(std=self._options.initial_deviation, generator=generator)
-                table[:1] = 0
-            width = network.user_layer.in_features + network.movie_layer.in_features
-            _uniform(network.user_layer, width, generator)
-            _uniform(network.movie_layer, width, generator)
-            _uniform(network.output, network.output.in_features, generator)
+def _initialise(network: CollabNetwork, deviation: float, generator: torch.Generator) -> None:
+    """Starts as the notebook's library does: tables normal, layers uniform within 1/√width; row 0 at the mean."""
+    with torch.no_grad():
+        for table in (network.user_table, network.movie_table, network.genre_table):
+            table.normal_(std=deviation, generator=generator)
+            table[:1] = 0
+        width = network.user_layer.in_features + network.movie_layer.in_features
+        _uniform(network.user_layer, width, generator)
+        _uniform(network.movie_layer, width, generator)
+        _uniform(network.output, network.output.in_features, generator)
 
 
 def _uniform(layer: nn.Linear, width: int, generator: torch.Generator) -> None:

@@ -71,15 +71,12 @@ class Config:
 
 
 class CollabNetwork(nn.Module):
-    """Embeddings and two layers, the first in two parts. G = genres, H = hidden width.
-
-    The id tables are passed in by the caller as looked-up rows, for that is the part which training updates sparsely.
-    """
+    """Embeddings and two layers, the first in two parts. G = genres, H = hidden width."""
 
     def __init__(self, config: Config, num_genres: int) -> None:
         super().__init__()
-        self.user_table = nn.Parameter(torch.empty(config.num_users, config.user_width), requires_grad=False)
-        self.movie_table = nn.Parameter(torch.empty(config.num_movies, config.movie_width), requires_grad=False)
+        self.user_table = nn.Parameter(torch.empty(config.num_users, config.user_width))
+        self.movie_table = nn.Parameter(torch.empty(config.num_movies, config.movie_width))
         self.genre_table = nn.Parameter(torch.empty(num_genres, config.genre_width))
         genre_inputs = config.genre_width * (num_genres if config.pooling == "concat" else 1)
         self.user_layer = nn.Linear(config.user_width, HIDDEN_WIDTH)
@@ -107,11 +104,9 @@ class CollabNetwork(nn.Module):
         places = flags[:, :, None] * self.genre_table  # [B, G, genre_width]
         return torch.cat([ids, places.flatten(1)], dim=-1)  # [B, movie_width + G · genre_width]
 
-    def meet(self, users: Tensor, movies: Tensor, factors: Tensor | None = None) -> Tensor:
-        """Returns what the sigmoid takes: [..., H], [..., H] → [...]. Dropout gives the hidden layer factors."""
+    def meet(self, users: Tensor, movies: Tensor) -> Tensor:
+        """Returns what the sigmoid takes. [..., H], [..., H] → [...]."""
         hidden = torch.relu(users + movies)  # [..., H]
-        if factors is not None:
-            hidden = hidden * factors
         # A product rather than the layer: the layer would copy a broadcast pair to lie in a row.
         return (hidden @ self.output.weight[0]) + self.output.bias[0]
 
