@@ -67,28 +67,34 @@ def calibrate(
     if len(held_out) < MIN_ERRORS or np.isnan(rest.ratings).all():
         return None
     clone = fit(replace(data, interactions=rest), options, seed=seed, progress=progress)
-    evaluations = [evaluate(clone, data, rest, held_out, protocol="calibration")]
+    acquainted = evaluate(clone, data, rest, held_out, protocol="calibration")
     levels = STRANGERS_KNOW if clone.uses_history else STRANGERS_KNOW[:1]
-    for known in levels:
-        told = evaluate_strangers(clone, data, rest, held_out, known, max_users=MAX_STRANGERS, rng=rng)
-        if told is not None:
-            evaluations.append(told)
-    return spread_of(evaluations)
+    strangers = [
+        told
+        for known in levels
+        if (told := evaluate_strangers(clone, data, rest, held_out, known, max_users=MAX_STRANGERS, rng=rng))
+    ]
+    return spread_of([acquainted], strangers)
 
 
-def spread_of(evaluations: Sequence[Evaluation]) -> RatingSpread | None:
-    """Returns the table of all errors of the evaluations together, None if there are fewer than `MIN_ERRORS`."""
-    errors = np.concatenate([np.abs(each.predicted - each.held_out.ratings) for each in evaluations])
-    num_known = np.concatenate([each.num_known for each in evaluations])
-    told = ~np.isnan(errors)
-    errors, num_known = errors[told], num_known[told]
-    if len(errors) < MIN_ERRORS:
+def spread_of(acquainted: Sequence[Evaluation], strangers: Sequence[Evaluation] = ()) -> RatingSpread | None:
+    """Returns the table of the errors, None if there are fewer than `MIN_ERRORS`.
+
+    Args:
+        acquainted: Of users as they are.
+        strangers: Of users whose id was hidden: looked at for counts that too few of the others have.
+    """
+    errors, num_known = _errors_of(acquainted)
+    strange_errors, strange_known = _errors_of(strangers)
+    if len(errors) + len(strange_errors) < MIN_ERRORS:
         return None
     counts: list[int] = []
     groups: list[NDArray[np.float32]] = []
     ends = (*COUNTS[1:], np.inf)
     for low, high in zip(COUNTS, ends, strict=True):
         group = errors[(num_known >= low) & (num_known < high)]
+        if len(group) < MIN_ERRORS:
+            group = np.concatenate([group, strange_errors[(strange_known >= low) & (strange_known < high)]])
         if groups and (len(group) < MIN_ERRORS or len(groups[-1]) < MIN_ERRORS):
             groups[-1] = np.concatenate([groups[-1], group])
         else:
@@ -96,3 +102,13 @@ def spread_of(evaluations: Sequence[Evaluation]) -> RatingSpread | None:
             groups.append(group)
     deviations = (max(float(np.quantile(group, 0.8)) / NORMAL_80, 1e-3) for group in groups)
     return RatingSpread(tuple(counts), tuple(deviations))
+
+
+def _errors_of(evaluations: Sequence[Evaluation]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Returns the size of each error, and the known ratings of its user."""
+    if not evaluations:
+        return np.zeros(0, np.float32), np.zeros(0, np.int64)
+    errors = np.concatenate([np.abs(each.predicted - each.held_out.ratings) for each in evaluations])
+    num_known = np.concatenate([each.num_known for each in evaluations])
+    told = ~np.isnan(errors)
+    return errors[told], num_known[told]

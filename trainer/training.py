@@ -20,6 +20,9 @@ from trainer.fits.curves import CurveRecorder
 from trainer.fits.divergence import DivergedFitError
 from trainer.fits.options import parse_options
 from trainer.histories import HISTORY_WINDOW
+from trainer.report.findings import FINDINGS_FILE, dump
+from trainer.report.making import find
+from trainer.report.page import REPORT_FILE, page_of
 from trainer.snapshot import JudgedOn, Parts, Snapshot, default_holdout, divide
 from two_tower import checkpoint, golden
 from two_tower.manifest import Manifest, TrainingRecord
@@ -46,6 +49,7 @@ class Request:
         label: The label that the checkpoint gets if no checkpoint has it yet.
         calibrated: Whether to measure how far ratings scatter about predictions, which takes a second fit, where the
             model cannot tell.
+        reported: Whether to write report.html and report.json beside the checkpoint.
     """
 
     model: str = DEFAULT_MODEL
@@ -55,6 +59,7 @@ class Request:
     options: Sequence[str] = ()
     label: str = STABLE
     calibrated: bool = True
+    reported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +159,14 @@ def _write(
     now = datetime.now(UTC)
     record = _record(snapshot, parts, evaluation, options, request.seed, now)
     record = replace(record, rating_spread=fitted.spread)
-    folder = checkpoint.write(
-        registry.path, registry.new_version(now), model, record, _golden(model, data, parts.train, record)
-    )
+    version = registry.new_version(now)
+    beside: dict[str, bytes] = {}
+    if request.reported:
+        progress(1, 1, "drawing the report")
+        findings = find(model, version, record, data, parts.train, evaluation, fitted.curves)
+        beside = {REPORT_FILE: page_of(findings), FINDINGS_FILE: dump(findings)}
+    golden_answers = _golden(model, data, parts.train, record)
+    folder = checkpoint.write(registry.path, version, model, record, golden_answers, beside)
     # A checkpoint that cannot be read back must not be found out by the service.
     written = checkpoint.load(folder)
     checkpoint.self_check(written)

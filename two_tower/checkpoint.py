@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -45,6 +47,8 @@ MANIFEST = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_VOCABULARIES_BYTES = 4 << 30
+_ABANDONED_AFTER_S = 24 * 3600
+"""No checkpoint is written for so long, whatever its size and disk."""
 _MAX_HEADER_BYTES = 100 << 20
 """The format's own limit: https://github.com/huggingface/safetensors, "Format"."""
 
@@ -64,7 +68,14 @@ class Checkpoint:
     manifest: Manifest
 
 
-def write(parent: Path, version: str, model: Model, record: TrainingRecord, golden: Golden) -> Path:
+def write(
+    parent: Path,
+    version: str,
+    model: Model,
+    record: TrainingRecord,
+    golden: Golden,
+    beside: Mapping[str, bytes] | None = None,
+) -> Path:
     """Writes a checkpoint so that at no moment a half-written one can be seen, also over a power loss.
 
     Args:
@@ -73,6 +84,8 @@ def write(parent: Path, version: str, model: Model, record: TrainingRecord, gold
         model: The model.
         record: What the trainer knows about it.
         golden: Synthetic users and their answers.
+        beside: Further files by name, for people: nothing that serves reads them, and no hash in the manifest covers
+            them, so that one may be deleted.
 
     Returns:
         The new folder.
@@ -87,6 +100,7 @@ def write(parent: Path, version: str, model: Model, record: TrainingRecord, gold
         raise CheckpointError(f"{folder} exists; a checkpoint is never overwritten")
     aside = parent / f".{version}.partial-{os.getpid()}"
     aside.mkdir(parents=True)
+    _remove_abandoned(parent)
     try:
         save_file(tensors, aside / WEIGHTS)
         vocabularies = json.dumps(model.vocabularies(), ensure_ascii=False).encode()
@@ -102,7 +116,9 @@ def write(parent: Path, version: str, model: Model, record: TrainingRecord, gold
             golden=golden,
         )
         (aside / MANIFEST).write_bytes(manifest_form.dump(manifest))
-        for name in (WEIGHTS, VOCABULARIES, MANIFEST):
+        for name, content in (beside or {}).items():
+            (aside / name).write_bytes(content)
+        for name in (WEIGHTS, VOCABULARIES, MANIFEST, *(beside or {})):
             _sync(aside / name)
         _sync(aside)
         aside.rename(folder)
@@ -164,6 +180,17 @@ def self_check(checkpoint: Checkpoint) -> None:
         SelfCheckError: The model answers otherwise than when the checkpoint was written.
     """
     golden_answers.check(checkpoint.model, checkpoint.manifest.golden)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes what processes that were killed while they wrote have left; nobody ever reads it."""
+    for aside in parent.glob(".*.partial-*"):
+        try:
+            if time.time() - aside.stat().st_mtime > _ABANDONED_AFTER_S:
+                shutil.rmtree(aside)
+        except OSError:
+            # Somebody else removes it too, or may not: it is in nobody's way.
+            continue
 
 
 def _scale_of(owner: Model | Manifest) -> dict[str, float] | None:

@@ -65,6 +65,19 @@ def test_counts_with_few_errors_share_a_row() -> None:
     assert len(spread.counts) < 3
 
 
+def test_strangers_speak_for_counts_that_too_few_users_have() -> None:
+    """Whoever is known by id errs otherwise than a stranger with as many ratings, so his own errors go first."""
+    rng = np.random.default_rng(0)
+    acquainted = evaluation_of(rng.normal(0, 0.5, 1000), np.full(1000, 16))
+    strangers = evaluation_of(rng.normal(0, 2.0, 2000), np.repeat([0, 16], 1000))
+
+    spread = spread_of([acquainted], [strangers])
+
+    assert spread is not None
+    assert spread.counts == (0, 16)
+    assert spread.deviations == pytest.approx((2.0, 0.5), rel=0.1)
+
+
 def test_a_few_errors_make_no_table() -> None:
     """Nothing is made up where nothing was measured, and rows without a rating count for nothing."""
     errors = np.where(np.arange(MIN_ERRORS) > 0, 1.0, np.nan)

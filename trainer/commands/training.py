@@ -23,6 +23,7 @@ from trainer.evaluation import RANKS, evaluate
 from trainer.fits import fit_function
 from trainer.fits.options import parse_options
 from trainer.predictions import check_table_path, write_lists, write_predictions
+from trainer.report.page import REPORT_FILE
 from trainer.snapshot import divide_again, join_notes, take_snapshot
 from trainer.splits import HOLDOUTS
 from trainer.training import DEFAULT_MODEL, Request, train
@@ -67,6 +68,9 @@ def train_command(
             help="Fit twice where a model cannot tell how sure it is: once to measure its errors.",
         ),
     ] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html beside the checkpoint, to look at.")
+    ] = True,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,
@@ -80,12 +84,14 @@ def train_command(
     store.require_writable()
     with progress_bar("reading") as progress:
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
-        request = Request(model, holdout, seed, judge_on, options or [], label, calibrate)
+        request = Request(model, holdout, seed, judge_on, options or [], label, calibrate, report)
         outcome = train(snapshot, store, request, progress)
     if outcome.notes:
         typer.echo(join_notes(outcome.notes))
     _show(outcome.manifest)
     typer.echo(f"checkpoint: {outcome.manifest.version}")
+    if report:
+        typer.echo(f"report: {outcome.folder / REPORT_FILE}")
     if outcome.labelled:
         typer.echo(f"{label} names it now.")
     else:
