@@ -35,6 +35,11 @@ class Processes:
         # A batch need not touch every weight: no rating, no profile.
         return DistributedDataParallel(network, find_unused_parameters=True, broadcast_buffers=False)
 
+    def wait(self) -> None:
+        """Waits until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
     def mean(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Returns the mean of each figure over all processes."""
         if self.count == 1:

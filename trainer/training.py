@@ -13,16 +13,20 @@ import numpy as np
 
 from trainer.calibration import calibrate, tells_deviations
 from trainer.dataset import Dataset, Interactions
-from trainer.errors import DivergedError
+from trainer.errors import DivergedError, TrainerError
 from trainer.evaluation import Evaluation, evaluate
 from trainer.fits import Fit, Progress, fit_function, silent
 from trainer.fits.curves import CurveRecorder
 from trainer.fits.divergence import DivergedFitError
 from trainer.fits.options import parse_options
+from trainer.fits.training_state import TrainingState
 from trainer.histories import HISTORY_WINDOW
+from trainer.processes import started_together
+from trainer.readers.mapped_columns import are_mapped
 from trainer.report.findings import FINDINGS_FILE, dump
 from trainer.report.making import find
 from trainer.report.page import REPORT_FILE, page_of
+from trainer.resuming import state_of_training
 from trainer.snapshot import JudgedOn, Parts, Snapshot, default_holdout, divide
 from two_tower import checkpoint, golden
 from two_tower.manifest import Manifest, TrainingRecord
@@ -50,6 +54,7 @@ class Request:
         calibrated: Whether to measure how far ratings scatter about predictions, which takes a second fit, where the
             model cannot tell.
         reported: Whether to write report.html and report.json beside the checkpoint.
+        resume: Whether to go on with a training of the same data, rows, options and seed that was interrupted.
     """
 
     model: str = DEFAULT_MODEL
@@ -60,6 +65,7 @@ class Request:
     label: str = STABLE
     calibrated: bool = True
     reported: bool = True
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +100,9 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     data = snapshot.data
     holdout = request.holdout or default_holdout(data)
     parts = divide(snapshot, holdout, request.seed, request.judged_on)
+    state = _state(fit, registry, request, parts, options)
     try:
-        fitted = _fit(fit, request, data, parts.train, options, progress)
+        fitted = _fit(fit, request, data, parts.train, options, progress, state)
     except DivergedFitError as error:
         if error.model is None:
             raise
@@ -103,9 +110,40 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
         manifest = _write(snapshot, registry, request, parts, kept, asdict(options), progress)[1]
         raise DivergedError(f"{error}. Checkpoint {manifest.version} holds them; no label names it") from error
     folder, manifest, evaluation = _write(snapshot, registry, request, parts, fitted, asdict(options), progress)
+    if state is not None:
+        state.discard()
     if labels_before is None:
         registry.set_label(request.label, manifest.version, reason="the first checkpoint under this label")
     return Outcome(folder, manifest, evaluation, labels_before is None, (*data.notes, *parts.notes))
+
+
+def require_model_of_processes(model: str) -> None:
+    """Refuses a model that one process makes where torchrun started several.
+
+    Raises:
+        TrainerError: It does.
+    """
+    if started_together()[0] > 1 and not fit_function(model).keeps_state:
+        raise TrainerError(f"{model} is trained by one process: start it without torchrun, or train two-tower")
+
+
+def take_part(snapshot: Snapshot, registry: Registry, request: Request) -> None:
+    """Trains along with the first of several processes, which makes the checkpoint.
+
+    Raises:
+        TrainerError: The request does not fit the data, or the model is trained by one process.
+    """
+    fit = fit_function(request.model)
+    options = parse_options(fit.options_class, request.options)
+    parts = divide(snapshot, request.holdout or default_holdout(snapshot.data), request.seed, request.judged_on)
+    state = _state(fit, registry, request, parts, options)
+    _fit(fit, request, snapshot.data, parts.train, options, silent, state)
+
+
+def _state(fit: Fit, registry: Registry, request: Request, parts: Parts, options: Any) -> TrainingState | None:
+    return state_of_training(
+        fit, registry.path, request.model, asdict(options), request.seed, parts.trained_rows, resume=request.resume
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +161,23 @@ class _Fitted:
     curves: Mapping[str, Sequence[tuple[float, float]]]
 
 
-def _fit(fit: Fit, request: Request, data: Dataset, train: Interactions, options: Any, progress: Progress) -> _Fitted:
+def _fit(
+    fit: Fit,
+    request: Request,
+    data: Dataset,
+    train: Interactions,
+    options: Any,
+    progress: Progress,
+    state: TrainingState | None,
+) -> _Fitted:
     """Makes the table of deviations, if one is wanted and the model needs one, and then the model."""
-    calibrated = request.calibrated and data.scale is not None and not tells_deviations(model_class(request.model))
+    # Calibration and report look at all rows at once, which data on disk is too large for.
+    calibrated = (
+        request.calibrated
+        and not are_mapped(train)
+        and data.scale is not None
+        and not tells_deviations(model_class(request.model))
+    )
     spread, before = None, 1 if calibrated else 0
     if calibrated:
 
@@ -138,7 +190,8 @@ def _fit(fit: Fit, request: Request, data: Dataset, train: Interactions, options
         progress(before * total + done, (before + 1) * total, message, figures)
 
     recorder = CurveRecorder(report)
-    model = fit.fit(replace(data, interactions=train), options, seed=request.seed, progress=recorder)
+    kept = {} if state is None else {"state": state}
+    model = fit.fit(replace(data, interactions=train), options, seed=request.seed, progress=recorder, **kept)
     return _Fitted(model, spread, recorder.curves)
 
 
@@ -161,7 +214,7 @@ def _write(
     record = replace(record, rating_spread=fitted.spread)
     version = registry.new_version(now)
     beside: dict[str, bytes] = {}
-    if request.reported:
+    if request.reported and not are_mapped(parts.train):
         progress(1, 1, "drawing the report")
         findings = find(model, version, record, data, parts.train, evaluation, fitted.curves)
         beside = {REPORT_FILE: page_of(findings), FINDINGS_FILE: dump(findings)}

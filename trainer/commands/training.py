@@ -12,6 +12,7 @@ from trainer.commands.data_options import (
     ColumnsOption,
     DataOption,
     MaxBrokenOption,
+    MovieBagOption,
     MoviesOption,
     ScaleOption,
     UsersOption,
@@ -23,10 +24,11 @@ from trainer.evaluation import RANKS, evaluate
 from trainer.fits import fit_function
 from trainer.fits.options import parse_options
 from trainer.predictions import check_table_path, write_lists, write_predictions
+from trainer.processes import joined
 from trainer.report.page import REPORT_FILE
-from trainer.snapshot import divide_again, join_notes, take_snapshot
+from trainer.snapshot import default_holdout, divide, divide_again, join_notes, take_snapshot
 from trainer.splits import HOLDOUTS
-from trainer.training import DEFAULT_MODEL, Request, train
+from trainer.training import DEFAULT_MODEL, Request, require_model_of_processes, take_part, train
 from two_tower import checkpoint as checkpoints
 from two_tower.manifest import Manifest, Metrics
 from two_tower.models import MODELS
@@ -71,26 +73,41 @@ def train_command(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html beside the checkpoint, to look at.")
     ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last whole epoch of this very training (two-tower).")
+    ] = False,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Makes a checkpoint from data and judges it on rows that it has not seen."""
     # What can be refused at once is refused before minutes of reading.
     parse_options(fit_function(model).options_class, options or [])
     store = Registry(registry)
     store.require_writable()
-    with progress_bar("reading") as progress:
-        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
-        request = Request(model, holdout, seed, judge_on, options or [], label, calibrate, report)
-        outcome = train(snapshot, store, request, progress)
+    reading = read_options(columns, users, movies, scale, max_broken, movie_bag)
+    request = Request(model, holdout, seed, judge_on, options or [], label, calibrate, report, resume)
+    require_model_of_processes(model)
+    with joined() as processes:
+        if not processes.is_first:
+            processes.wait()
+            take_part(take_snapshot(data, reading), store, request)
+            return
+        with progress_bar("reading") as progress:
+            snapshot = take_snapshot(data, reading)
+            if processes.count > 1:
+                # What this leaves in the cache the others find there.
+                divide(snapshot, holdout or default_holdout(snapshot.data), seed, judge_on)
+                processes.wait()
+            outcome = train(snapshot, store, request, progress)
     if outcome.notes:
         typer.echo(join_notes(outcome.notes))
     _show(outcome.manifest)
     typer.echo(f"checkpoint: {outcome.manifest.version}")
-    if report:
+    if (outcome.folder / REPORT_FILE).exists():
         typer.echo(f"report: {outcome.folder / REPORT_FILE}")
     if outcome.labelled:
         typer.echo(f"{label} names it now.")
@@ -121,6 +138,7 @@ def evaluate_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Judges a checkpoint again, on exactly the rows that its training held out."""
     for path in (predictions, lists):
@@ -130,7 +148,7 @@ def evaluate_command(
     loaded = checkpoints.load(store.path_of(resolve_version(store, checkpoint)))
     checkpoints.self_check(loaded)
     with progress_bar("reading") as progress:
-        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
+        snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
         parts = divide_again(snapshot, loaded.manifest)
         evaluation = evaluate(
             loaded.model,

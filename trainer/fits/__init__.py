@@ -59,10 +59,18 @@ class FitFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How one model is made."""
+    """How one model is made.
+
+    Attributes:
+        options_class: Its options.
+        fit: Makes it.
+        keeps_state: Whether `fit` takes a `state` (`trainer.fits.training_state`) to be resumed from, and trains in
+            several processes that torchrun started.
+    """
 
     options_class: type[Any]
     fit: FitFunction
+    keeps_state: bool = False
 
 
 def silent(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
@@ -79,4 +87,4 @@ def fit_function(name: str) -> Fit:
         raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(sorted(FITS))}")
     module = import_module(FITS[name])
     fit: Callable[..., Model] = module.fit
-    return Fit(module.Options, fit)
+    return Fit(module.Options, fit, getattr(module, "KEEPS_STATE", False))

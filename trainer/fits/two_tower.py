@@ -26,7 +26,10 @@ from trainer.processes import Processes, joined
 from two_tower.models.two_tower import TwoTower, make_towers
 from two_tower.models.two_tower_towers import Towers
 
-__all__ = ["Options", "fit"]
+__all__ = ["KEEPS_STATE", "Options", "fit"]
+
+KEEPS_STATE = True
+"""See `trainer.fits.Fit`."""
 
 TABLE_SPREAD = 0.05
 """Standard deviation of all tables at the start. LL."""
