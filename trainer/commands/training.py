@@ -56,6 +56,14 @@ def train_command(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of the model; a wrong one lists them all."),
     ] = None,
+    title_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--title-vectors",
+            metavar="FILE",
+            help="Word vectors for titles in GloVe's text format, .gz or not (two-tower, tfrs-titles).",
+        ),
+    ] = None,
     label: Annotated[
         str, typer.Option("--label", help="Label for the checkpoint, given if no checkpoint has it yet.")
     ] = STABLE,
@@ -84,12 +92,13 @@ def train_command(
     movie_bag: MovieBagOption = None,
 ) -> None:
     """Makes a checkpoint from data and judges it on rows that it has not seen."""
+    options = [*(options or []), *([f"title_vectors={title_vectors}"] if title_vectors is not None else [])]
     # What can be refused at once is refused before minutes of reading.
-    parse_options(fit_function(model).options_class, options or [])
+    parse_options(fit_function(model).options_class, options)
     store = Registry(registry)
     store.require_writable()
     reading = read_options(columns, users, movies, scale, max_broken, movie_bag)
-    request = Request(model, holdout, seed, judge_on, options or [], label, calibrate, report, resume)
+    request = Request(model, holdout, seed, judge_on, options, label, calibrate, report, resume)
     require_model_of_processes(model)
     with joined() as processes:
         if not processes.is_first:
@@ -114,7 +123,7 @@ def train_command(
     else:
         typer.echo(
             f"{label} still names {store.label(label)}. To serve this one instead:\n"
-            f"  python -m trainer label {outcome.manifest.version} {label} --registry {registry}"
+            f"  python -m trainer promote {outcome.manifest.version} --label {label} --data DATA --registry {registry}"
         )
 
 
