@@ -9,7 +9,8 @@ The notebook knows no unknown user or movie. Here a small share of the ids is hi
 table learns to stand for whoever has no row; `unknown_rate=0` gives the notebook, with row 0 at the mean of its start.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from trainer.dataset import Dataset, Interactions
 from trainer.errors import DataError
 from trainer.fits import Progress
 from trainer.fits.row_optimisers import RowOptimiser, make_row_optimiser
+from trainer.fits.tower_steps import Samples, TowerSteps
 from two_tower.features import FeatureEncoder, MovieFeatures, UserFeatures
 from two_tower.models.two_tower_history import Config, Towers, TwoTowerHistory, make_towers
 
@@ -131,22 +133,42 @@ class _Training:
         options = self._options
         learning_rate = options.learning_rate or LEARNING_RATES[options.optimiser]
         momentum = options.momentum
+        if options.optimiser == "sgd" and not options.normalised:
+            steps = TowerSteps(
+                self._towers,
+                options.activation,
+                unit_target=options.target == "unit",
+                learning_rate=learning_rate,
+                momentum=momentum,
+            )
+            self._run(rng, progress, lambda positions: self._train_compiled(positions, rng, steps))
+            return
         dense = [parameter for parameter in self._towers.parameters() if parameter.requires_grad]
         dense_optimiser = _make_optimiser(options.optimiser, dense, learning_rate, momentum)
         user_optimiser = make_row_optimiser(options.optimiser, self._towers.user_table, learning_rate, momentum)
         movie_optimiser = make_row_optimiser(options.optimiser, self._towers.movie_table, learning_rate, momentum)
-        num_rows = len(self._rated)
+        self._run(
+            rng,
+            progress,
+            lambda positions: self._train(positions, rng, dense_optimiser, user_optimiser, movie_optimiser),
+        )
+
+    def _run(self, rng: np.random.Generator, progress: Progress, train: Callable[[NDArray[np.int64]], float]) -> None:
+        options, num_rows = self._options, len(self._rated)
         for epoch in range(options.epochs):
             self._windows.draw(rng)
             order = rng.permutation(self._rated)
             squared_error = 0.0
             for start in range(0, num_rows, _ROWS_PREPARED_AT_ONCE):
                 positions = order[start : start + _ROWS_PREPARED_AT_ONCE]
-                squared_error += self._train(positions, rng, dense_optimiser, user_optimiser, movie_optimiser)
+                squared_error += train(positions)
                 done = start + len(positions)
                 mse = squared_error / done * self._in_stars
                 message = f"epoch {epoch + 1} of {options.epochs}, training mse {mse:.4f}"
                 progress(epoch * num_rows + done, options.epochs * num_rows, message, {"training mse": mse})
+
+    def _train_compiled(self, positions: NDArray[np.int64], rng: np.random.Generator, steps: TowerSteps) -> float:
+        return steps.train(self._samples(positions, rng), self._options.batch_size)
 
     def _train(
         self,
@@ -156,24 +178,28 @@ class _Training:
         user_optimiser: RowOptimiser,
         movie_optimiser: RowOptimiser,
     ) -> float:
-        users, movies = self._rows.user_rows[positions], self._rows.movie_rows[positions]
-        columns = [
-            self._hide(self._users.rows[users], rng),
-            self._hide(self._users.genders[users], rng),
-            self._users.ages[users],
-            self._hide(self._users.occupations[users], rng),
-            self._hide(self._movies.rows[movies], rng),
-            self._movies.genres[movies],
-            self._movies.years[movies],
-            self._targets[positions],
-        ]
-        windows, shares = self._windows.of(positions)  # [rows, L], [rows, L]
-        history_rows = self._movies.rows[self._rows.movie_rows[windows]]  # [rows, L]
-        tensors = [torch.from_numpy(column) for column in (*columns, history_rows, shares)]
+        samples = self._samples(positions, rng)
+        tensors = [torch.from_numpy(getattr(samples, each.name)) for each in fields(Samples)]
         squared_error = torch.zeros(())
         for batch in zip(*(torch.split(tensor, self._options.batch_size) for tensor in tensors), strict=True):
             squared_error += self._step(batch, dense_optimiser, user_optimiser, movie_optimiser)
         return float(squared_error)
+
+    def _samples(self, positions: NDArray[np.int64], rng: np.random.Generator) -> Samples:
+        users, movies = self._rows.user_rows[positions], self._rows.movie_rows[positions]
+        windows, shares = self._windows.of(positions)  # [rows, L], [rows, L]
+        return Samples(
+            users=self._hide(self._users.rows[users], rng),
+            genders=self._hide(self._users.genders[users], rng),
+            ages=self._users.ages[users],
+            occupations=self._hide(self._users.occupations[users], rng),
+            movies=self._hide(self._movies.rows[movies], rng),
+            genres=self._movies.genres[movies],
+            years=self._movies.years[movies],
+            targets=self._targets[positions].astype(np.float32),
+            history=self._movies.rows[self._rows.movie_rows[windows]],
+            shares=shares,
+        )
 
     def _step(
         self,
