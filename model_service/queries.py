@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
+from two_tower.answer_source import Source as Source
 from two_tower.recommending import RankedRow, Wish
 
 
@@ -100,15 +101,6 @@ class SimilarTask:
 
 
 Task = RatingTask | TopKTask | SimilarTask
-
-
-class Source(Enum):
-    """What an answer is based on; see AnswerSource in the contract."""
-
-    PERSONAL = 1
-    FOLDED_IN = 2
-    PROFILE = 3
-    POPULAR = 4
 
 
 class UserOutcome(Enum):

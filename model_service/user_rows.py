@@ -12,9 +12,9 @@ from marquee.client.columns import UserRows
 from marquee.v1 import user_pb2
 from numpy.typing import NDArray
 
-from model_service.queries import ProfileFields, Source, UserQuery, Watched
+from model_service.queries import ProfileFields, UserQuery, Watched
+from two_tower.answer_source import Source, source_of
 from two_tower.checkpoint import Checkpoint
-from two_tower.serving import Model
 from two_tower.user_columns import Histories, Profiles, UserColumns
 
 _NOTHING = Watched(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
@@ -82,8 +82,15 @@ def assemble(
             np.array([row.complete for row in rows], np.bool_),
         ),
     )
-    model = checkpoint.model
-    sources = [_source(row, bool(trained[b]) and row.user_id is not None, model) for b, row in enumerate(rows)]
+    sources = [
+        source_of(
+            checkpoint.model,
+            is_trained=bool(trained[b]) and row.user_id is not None,
+            has_history=len(row.history) > 0,
+            has_profile=not row.profile.is_empty,
+        )
+        for b, row in enumerate(rows)
+    ]
     return AssembledUsers(columns, sources, [row.seen for row in rows])
 
 
@@ -197,12 +204,3 @@ def _times(watched: Watched) -> NDArray[np.int64]:
     if watched.event_times_ms is None:
         raise ValueError("these events have no times")
     return watched.event_times_ms
-
-
-def _source(row: _Row, trained: bool, model: Model) -> Source:
-    """Returns what an answer rests on: never what the model makes no use of."""
-    if trained:
-        return Source.PERSONAL
-    if model.uses_history and len(row.history):
-        return Source.FOLDED_IN
-    return Source.PROFILE if model.uses_profile and not row.profile.is_empty else Source.POPULAR

@@ -9,6 +9,7 @@ TwoTowerError
 ├── RegistryError                a registry folder that cannot be read or written
 │   ├── UnknownVersionError
 │   └── InvalidNameError
+├── FrameError                   a table given to `two_tower.load`, or to what it opened, that cannot be read
 └── UnknownModelError
 """
 
@@ -57,6 +58,10 @@ class UnknownVersionError(RegistryError):
 
 class InvalidNameError(RegistryError):
     """A version or label that no registry could hold."""
+
+
+class FrameError(TwoTowerError):
+    """A table of movies, histories, users or questions that cannot be read; names the column."""
 
 
 class UnknownModelError(TwoTowerError):

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
-from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc, model_service_pb2_grpc
+from marquee.client.columns import decode_user_columns
+from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc, model_service_pb2_grpc, movie_pb2
 
 from trainer.dataset import Dataset
 from two_tower.checkpoint import Checkpoint
+from two_tower.movie_columns import MovieColumns
+from two_tower.user_columns import Histories, Profiles, UserColumns
 
-MODELS = ("marquee", "two-tower-history")
+MODELS = ("marquee", "two-tower-history", "content-fc")
 TIMEOUT_S = 20.0
 
 
@@ -40,3 +44,46 @@ class RunningStack:
         (result,) = self.features.WriteEvents(request, timeout=TIMEOUT_S).results
         assert result.status == feature_service_pb2.EVENT_STATUS_APPLIED
         return str(result.user_version)
+
+
+def stored_movies(running: RunningStack) -> MovieColumns:
+    """Reads the whole catalogue through the feature RPCs."""
+    movies: list[movie_pb2.Movie] = []
+    token = ""
+    while True:
+        page = running.features.ListMovies(feature_service_pb2.ListMoviesRequest(page_token=token), timeout=TIMEOUT_S)
+        movies += page.movies
+        token = page.next_page_token
+        if not token:
+            break
+    return MovieColumns(
+        [movie.movie_id for movie in movies],
+        [movie.title for movie in movies],
+        np.array([movie.year if movie.HasField("year") else np.nan for movie in movies], np.float32),
+        [tuple(movie.genres) for movie in movies],
+    )
+
+
+def stored_user(running: RunningStack, user_id: str) -> UserColumns:
+    """Reads one user through the feature RPCs."""
+    answer = running.features.BatchGetUsers(
+        feature_service_pb2.BatchGetUsersRequest(user_ids=[user_id], view=feature_service_pb2.USER_VIEW_COLUMNS),
+        timeout=TIMEOUT_S,
+    )
+    rows = decode_user_columns(answer.columns)
+    (profile,) = rows.profiles
+    return UserColumns(
+        [user_id],
+        Profiles(
+            [profile.gender if profile.HasField("gender") else None],
+            np.array([profile.age if profile.HasField("age") else np.nan], np.float32),
+            [profile.occupation if profile.HasField("occupation") else None],
+        ),
+        Histories(
+            rows.offsets,
+            rows.movie_numbers,
+            rows.ratings,
+            rows.event_times_ms,
+            rows.num_watched == np.diff(rows.offsets),
+        ),
+    )

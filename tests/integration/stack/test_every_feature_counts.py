@@ -4,58 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from marquee.client.columns import decode_user_columns
 from marquee.v1 import feature_service_pb2, model_service_pb2, movie_pb2, user_pb2
 
-from tests.integration.stack.running_stack import TIMEOUT_S, RunningStack
-from two_tower.movie_columns import MovieColumns
+from tests.integration.stack.running_stack import TIMEOUT_S, RunningStack, stored_movies, stored_user
 from two_tower.scoring import rank_scores, rate_pairs
-from two_tower.user_columns import Histories, Profiles, UserColumns
 
 MODEL = "two-tower-history"
-
-
-def stored_movies(running: RunningStack) -> MovieColumns:
-    """Reads the whole catalogue through the feature RPCs."""
-    movies: list[movie_pb2.Movie] = []
-    token = ""
-    while True:
-        page = running.features.ListMovies(feature_service_pb2.ListMoviesRequest(page_token=token), timeout=TIMEOUT_S)
-        movies += page.movies
-        token = page.next_page_token
-        if not token:
-            break
-    return MovieColumns(
-        [movie.movie_id for movie in movies],
-        [movie.title for movie in movies],
-        np.array([movie.year if movie.HasField("year") else np.nan for movie in movies], np.float32),
-        [tuple(movie.genres) for movie in movies],
-    )
-
-
-def stored_user(running: RunningStack, user_id: str) -> UserColumns:
-    """Reads one user through the feature RPCs."""
-    answer = running.features.BatchGetUsers(
-        feature_service_pb2.BatchGetUsersRequest(user_ids=[user_id], view=feature_service_pb2.USER_VIEW_COLUMNS),
-        timeout=TIMEOUT_S,
-    )
-    rows = decode_user_columns(answer.columns)
-    (profile,) = rows.profiles
-    return UserColumns(
-        [user_id],
-        Profiles(
-            [profile.gender if profile.HasField("gender") else None],
-            np.array([profile.age if profile.HasField("age") else np.nan], np.float32),
-            [profile.occupation if profile.HasField("occupation") else None],
-        ),
-        Histories(
-            rows.offsets,
-            rows.movie_numbers,
-            rows.ratings,
-            rows.event_times_ms,
-            rows.num_watched == np.diff(rows.offsets),
-        ),
-    )
 
 
 def forward_pass(running: RunningStack, user_id: str, movie_id: str) -> tuple[float, float]:
