@@ -22,6 +22,7 @@ from trainer.fits.options import parse_options
 from trainer.fits.training_state import TrainingState
 from trainer.histories import HISTORY_WINDOW
 from trainer.processes import started_together
+from trainer.profile_check import require_profiles
 from trainer.readers.mapped_columns import are_mapped
 from trainer.report.findings import FINDINGS_FILE, dump
 from trainer.report.making import find
@@ -55,6 +56,7 @@ class Request:
             model cannot tell.
         reported: Whether to write report.html and report.json beside the checkpoint.
         resume: Whether to go on with a training of the same data, rows, options and seed that was interrupted.
+        require_profile: Whether to refuse data in which a user lacks gender, age or occupation.
     """
 
     model: str = DEFAULT_MODEL
@@ -66,6 +68,7 @@ class Request:
     calibrated: bool = True
     reported: bool = True
     resume: bool = False
+    require_profile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     options = parse_options(fit.options_class, request.options)
     labels_before = registry.label(request.label)
     data = snapshot.data
+    if request.require_profile:
+        require_profiles(data)
     holdout = request.holdout or default_holdout(data)
     parts = divide(snapshot, holdout, request.seed, request.judged_on)
     state = _state(fit, registry, request, parts, options)
@@ -135,6 +140,8 @@ def take_part(snapshot: Snapshot, registry: Registry, request: Request) -> None:
     """
     fit = fit_function(request.model)
     options = parse_options(fit.options_class, request.options)
+    if request.require_profile:
+        require_profiles(snapshot.data)
     parts = divide(snapshot, request.holdout or default_holdout(snapshot.data), request.seed, request.judged_on)
     state = _state(fit, registry, request, parts, options)
     _fit(fit, request, snapshot.data, parts.train, options, silent, state)

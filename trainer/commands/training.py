@@ -84,6 +84,9 @@ def train_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last whole epoch of this very training (two-tower).")
     ] = False,
+    require_profile: Annotated[
+        bool, typer.Option("--require-profile", help="Refuse data in which a user lacks gender, age or occupation.")
+    ] = False,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,
@@ -98,7 +101,7 @@ def train_command(
     store = Registry(registry)
     store.require_writable()
     reading = read_options(columns, users, movies, scale, max_broken, movie_bag)
-    request = Request(model, holdout, seed, judge_on, options, label, calibrate, report, resume)
+    request = Request(model, holdout, seed, judge_on, options, label, calibrate, report, resume, require_profile)
     require_model_of_processes(model)
     with joined() as processes:
         if not processes.is_first:
