@@ -72,12 +72,14 @@ def test_help_lists_every_command() -> None:
     assert ran.status == 0
     for command in (
         *("download", "synthesize", "inspect", "train", "evaluate", "publish"),
-        *("predict", "topk", "label", "inspect-checkpoint"),
+        *("predict", "topk", "promote", "inspect-checkpoint", "inspect-model"),
     ):
         assert re.search(rf"^\W*{command} ", ran.out, re.MULTILINE), command
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "publish", "predict", "topk", "label", "inspect-checkpoint"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "publish", "predict", "topk", "promote", "inspect-checkpoint", "inspect-model"]
+)
 def test_every_command_has_help(command: str) -> None:
     """Each says what it does and what its options mean."""
     ran = run(command, "--help")
@@ -205,34 +207,48 @@ def test_publish_says_when_nobody_listens(trained: Trained) -> None:
     assert "feature_service: UNAVAILABLE" in ran.err
 
 
-def test_label_moves_to_another_checkpoint(trained: Trained, tmp_path: Path) -> None:
-    """A second training leaves the label and says how to move it; label does."""
+def test_promote_moves_a_label_to_another_checkpoint(trained: Trained) -> None:
+    """A second training leaves the label and says how to move it; a forced move is recorded with its reason."""
     registry = Registry(trained.registry)
-    ran = run(*trained.at("train", "--model", "two-tower-history"))
+    ran = run(*trained.at("train", "--model", "two-tower-history", "--no-calibrate", "--no-report"))
     (second,) = set(registry.versions()) - {trained.version}
-    command = f"label {second} stable"
 
-    moved = run(*command.split(), "--registry", trained.registry)
-    back = run("label", trained.version, "stable", "--registry", trained.registry)
+    moved = run("promote", second, "--force", "a drill", "--registry", trained.registry)
+    back = run("promote", trained.version, "--force", "the drill is over", "--registry", trained.registry)
 
-    assert f"python -m trainer {command} --registry" in ran.out
+    assert f"python -m trainer promote {second} --label stable --data" in ran.out
     assert f"stable: {trained.version} -> {second}" in moved.out
     assert back.status == 0
     assert registry.label("stable") == trained.version
+    assert [change.reason for change in registry.label_history("stable")[1:]] == [
+        "forced: a drill",
+        "forced: the drill is over",
+    ]
 
 
-def test_label_refuses_a_checkpoint_that_cannot_be_served(trained: Trained, tmp_path: Path) -> None:
-    """A damaged checkpoint is found out before a service meets it."""
+def test_promote_refuses_a_checkpoint_that_cannot_be_served(trained: Trained, tmp_path: Path) -> None:
+    """A damaged checkpoint is found out before a service meets it, also when it is forced."""
     folder = tmp_path / trained.version
     folder.mkdir()
     for file in (trained.registry / trained.version).iterdir():
         (folder / file.name).write_bytes(file.read_bytes()[:-1])
 
-    ran = run("label", trained.version, "stable", "--registry", tmp_path)
+    ran = run("promote", trained.version, "--force", "now", "--registry", tmp_path)
 
     assert ran.status == 2
     assert "error: manifest.json" in ran.err
     assert Registry(tmp_path).label("stable") is None
+
+
+def test_inspect_model_shows_what_the_model_has_learnt(trained: Trained) -> None:
+    """The report's lists, read from beside the checkpoint or asked anew: the same ones."""
+    read = run("inspect-model", "--registry", trained.registry)
+    anew = run(*trained.at("inspect-model", trained.version))
+
+    assert read.status == 0, read.err
+    for title in ("Strangers", "Movies by bias, highest", "Genres by bias", "Genres most alike", "Nearest movies"):
+        assert title in read.out
+    assert anew.out == read.out
 
 
 def test_inspect_checkpoint_shows_what_it_is(trained: Trained) -> None:

@@ -83,7 +83,7 @@ def bootstrap_command(
     # Only now: whoever follows the label finds the features that its checkpoint was made from.
     if store.label(STABLE) != version:
         checkpoints.self_check(checkpoints.load(store.path_of(version)))
-        store.set_label(STABLE, version, reason="trained again by bootstrap")
+        store.set_label(STABLE, version, reason="forced: trained again by bootstrap")
         typer.echo(f"{STABLE} names {version} now; services take it up when they start")
 
 

@@ -1,35 +1,21 @@
-"""The commands that look at a registry and point labels: label, inspect-checkpoint."""
+"""The command that looks at a registry: inspect-checkpoint."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from trainer.commands.registry_options import RegistryOption, resolve_version
 from two_tower import checkpoint as checkpoints
-from two_tower.registry import STABLE, Registry
+from two_tower.registry import STABLE, LabelChange, Registry
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to an application."""
-    app.command("label")(label_command)
+    """Adds the command to an application."""
     app.command("inspect-checkpoint")(inspect_checkpoint_command)
-
-
-def label_command(
-    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")],
-    label: Annotated[str, typer.Argument(help="The label to point at it.")],
-    registry: RegistryOption,
-) -> None:
-    """Points a label at a checkpoint, which is read and asked its golden users first."""
-    store = Registry(registry)
-    resolved = resolve_version(store, version)
-    checkpoints.self_check(checkpoints.load(store.path_of(resolved)))
-    before = store.label(label)
-    store.set_label(label, resolved, reason="set by hand")
-    typer.echo(f"{label}: {before or 'nothing'} -> {resolved}; services take it up when they start")
 
 
 def inspect_checkpoint_command(
@@ -57,11 +43,12 @@ def inspect_checkpoint_command(
         f"{metrics.num_users:,} users",
         "options": ", ".join(f"{name}={value}" for name, value in manifest.options.items()),
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
+        "history": "\n".join(_change(name, change) for name in labels for change in store.label_history(name)[-3:]),
         "size": f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f} MB",
     }
     table = Table(title=manifest.version, show_header=False)
     for name, fact in facts.items():
-        table.add_row(name, fact)
+        table.add_row(name, escape(fact))
     Console().print(table)
     checkpoints.self_check(checkpoints.load(folder))
     typer.echo("It loads, and answers its golden users as it did when it was made.")
@@ -69,6 +56,10 @@ def inspect_checkpoint_command(
 
 def _moment(epoch_ms: int) -> str:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _change(label: str, change: LabelChange) -> str:
+    return f"{_moment(change.set_at_ms)}: {label} -> {change.version}, {change.reason or 'no reason given'}"
 
 
 def _number(value: float | None) -> str:

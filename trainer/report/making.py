@@ -83,6 +83,6 @@ def _facts(model: Model, version: str, record: TrainingRecord) -> tuple[tuple[st
         ("data until", f"{until:%Y-%m-%d %H:%M} UTC" if record.has_times else "no times"),
         ("held out", f"{metrics.num_ratings:,} ratings of {metrics.num_users:,} users"),
         *((name, f"{value:.4f}") for name, value in measured.items() if value is not None),
-        ("options", ", ".join(f"{name}={value}" for name, value in record.options.items()) or "none"),
+        ("options", ", ".join(f"{name}={value}" for name, value in sorted(record.options.items())) or "none"),
         ("commit", record.commit or "unknown"),
     )
