@@ -33,7 +33,15 @@ QUICK = {
     "dot-bias": ["batch_size=16"],
     "dot-bias-genre": ["batch_size=16"],
     "mf-centred": ["batch_size=30"],
-    "marquee": ["hidden_size=16", "tower_epochs=2", "ranking_epochs=2", "ranking_cuts=3", "ranking_size=8"],
+    "marquee": [
+        "machine_iterations=5",
+        "machine_rank=2",
+        "hidden_size=16",
+        "tower_epochs=2",
+        "ranking_epochs=2",
+        "ranking_cuts=3",
+        "ranking_size=8",
+    ],
     "two-tower": ["epochs=4", "cuts=10"],
     "two-tower-history": ["batch_size=16"],
 }

@@ -1,7 +1,6 @@
-"""Fits the `marquee` model, head by head, then folds the users in.
+"""Fits the `marquee` model, head by head, then the prior of strangers.
 
-What is trained is the movie side; every user vector is the closed-form posterior that serving would compute from the
-same ratings, so a trained user, a stored one and a stranger are judged by one formula.
+A trained user keeps the rating vector that the members learned with the movies'; of a stranger serving infers it.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from trainer.errors import DataError
 from trainer.fits import Progress
 from trainer.fits.marquee_options import Options
 from trainer.fits.marquee_ranking import RANKING_STAGE, fit_ranking_head, memories_of
-from trainer.fits.marquee_rating import TOWER_STAGE, fit_rating_head, fold_users_in
+from trainer.fits.marquee_rating import fit_prior_of_strangers, fit_rating_head, steps_of
 from trainer.fits.trained_rows import TrainedRows
 from two_tower.models.marquee import Marquee, tensor_shapes
 from two_tower.models.marquee_config import MarqueeConfig
@@ -74,7 +73,8 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
     rated = data.scale is not None
     trained = TrainedRows.of(data)
     tower_seed, ranking_seed = np.random.SeedSequence(seed).spawn(2)
-    steps = {TOWER_STAGE: options.tower_epochs} if rated else {}
+    num_ratings = int((~np.isnan(data.interactions.ratings)).sum()) if rated else 0
+    steps = steps_of(options, num_ratings) if rated else {}
     stages = _Stages(progress, steps | {RANKING_STAGE: options.ranking_epochs if data.has_times else 1})
     content = movie_content(trained.movies, trained.encoder)
     tensors: dict[str, Tensor] = {}
@@ -105,7 +105,7 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
         ages=trained.encoder.ages,
     )
     if rated:
-        tensors |= fold_users_in(trained, config, tensors, options)
+        tensors |= fit_prior_of_strangers(trained, config, tensors, options)
     return Marquee(
         config, trained.encoder, {name: tensors[name].contiguous() for name in tensor_shapes(config, trained.encoder)}
     )

@@ -21,7 +21,14 @@ class Options:
         input_dropout: Share of observed inputs hidden, 0..1. None: .3 below 300,000 ratings, else .5. Recipe.
         side_scale: Factor on content features before the tower, 0 or more: at 1 they learn far too slowly. None: 8
             below 20 ratings a movie, else 4. Recipe.
-        rating_size: Coordinates that the tower is compressed to, 1 or more. None: 96 below 300,000 ratings, else 128.
+        machine_share: Weight of the factorisation machine against the tower, 0..1; at 0 or 1 one of them is not fitted.
+            Recipe.
+        machine_rank: Its factors, 1 or more. None: 10 below 300,000 ratings, else 24. Recipe.
+        machine_iterations: Its sweeps, of which the last 70% count, 1 or more. None: 300 below 300,000 ratings, else
+            200. Recipe.
+        machine_size: Coordinates of the mean of its samples, 1 or more. None: 32 below 300,000 ratings, else 64.
+        rating_size: Coordinates that the members are compressed to, 1 or more. None: 96 below 300,000 ratings, else
+            128.
         prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.2 below 300,000
             ratings, else 2.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
@@ -60,6 +67,10 @@ class Options:
     tower_weight_decay: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
     input_dropout: float | None = field(default=None, metadata={"low": 0.0, "high": 0.95})
     side_scale: float | None = field(default=None, metadata={"low": 0.0, "high": 100.0})
+    machine_share: float = field(default=0.5, metadata={"low": 0.0, "high": 1.0})
+    machine_rank: int | None = field(default=None, metadata={"low": 1, "high": 256})
+    machine_iterations: int | None = field(default=None, metadata={"low": 1, "high": 100000})
+    machine_size: int | None = field(default=None, metadata={"low": 1, "high": 1024})
     rating_size: int | None = field(default=None, metadata={"low": 1, "high": 1024})
     prior_spread: float | None = field(default=None, metadata={"low": 0.01, "high": 100.0})
     noise_share: float = field(default=0.8, metadata={"low": 0.01, "high": 10.0})

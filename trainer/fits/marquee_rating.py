@@ -1,4 +1,4 @@
-"""Fits the rating head of `marquee`: biases, movie tower, compression, content map, prior, user vectors."""
+"""Fits the rating head of `marquee`: members, compression, content map, prior, user vectors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.fits.biases import fit_damped_biases
-from trainer.fits.compression import Compressed, compress
+from trainer.fits.compression import compress
 from trainer.fits.content_ridge import fit_content_ridge
-from trainer.fits.item_autoencoder import AutoencoderConfig, ItemAutoencoder, fit_item_autoencoder
+from trainer.fits.factorisation_machine import MachineConfig
+from trainer.fits.item_autoencoder import AutoencoderConfig
 from trainer.fits.marquee_options import Options
+from trainer.fits.rating_members import RESIDUAL_SPREAD, Member, RatedRows, blend, fit_machine, fit_tower
 from trainer.fits.trained_rows import TrainedRows, with_unknown_row
 from trainer.fits.user_prior import fit_user_prior
 from two_tower.models.marquee import Marquee
@@ -20,13 +22,10 @@ from two_tower.models.marquee_config import MarqueeConfig
 from two_tower.models.marquee_content import num_profile_rows, profile_rows
 
 TOWER_STAGE = "movie tower"
+MACHINE_STAGE = "factorisation machine"
 
 _MANY_RATINGS = 300_000
 """Between MovieLens latest-small (100,836) and MovieLens 1M: the recipe's constants differ on the two sides."""
-
-_RESIDUAL_SPREAD = 0.92
-"""Standard deviation, in stars, of what biases leave on MovieLens; other scales are brought to it, as the constants of
-the tower were found there."""
 
 _CONTENT_DAMPING = 10.0
 """Ratings at which a movie counts half in the content map: a rarer one's vector is mostly prior."""
@@ -51,6 +50,14 @@ class RatingHead:
     cold_noise_variance: float
 
 
+def steps_of(options: Options, num_ratings: int) -> dict[str, int]:
+    """Returns how many steps each stage will report."""
+    steps = {TOWER_STAGE: options.tower_epochs} if options.machine_share < 1 else {}
+    if options.machine_share > 0:
+        steps[MACHINE_STAGE] = _machine_config(options, num_ratings).iterations
+    return steps
+
+
 def fit_rating_head(
     trained: TrainedRows,
     content: NDArray[np.float32],
@@ -64,31 +71,51 @@ def fit_rating_head(
         trained: Rows, at least one with a rating.
         content: Content features of its movies. [I, F]
         options: Constants.
-        rng: For the tower.
-        stages: Told after each epoch of the tower.
+        rng: For the members.
+        stages: Told after each epoch of a member.
     """
     rated = trained.interactions.take(~np.isnan(trained.interactions.ratings))
-    biases = fit_damped_biases(rated, trained.num_users, trained.num_movies)
-    residuals = biases.residuals(rated)
-    unit = max(float(residuals.std()), 1e-6) / _RESIDUAL_SPREAD
-    tower = fit_item_autoencoder(
-        rated.user_rows,
-        rated.movie_rows,
-        (residuals / unit).astype(np.float32),
-        content,
-        trained.num_users,
-        _tower_config(options, len(rated), trained.num_movies),
-        rng,
-        lambda done, total: stages(TOWER_STAGE, done, total),
-    )
-    counts = np.bincount(rated.movie_rows, minlength=trained.num_movies)
-    many = len(rated) >= _MANY_RATINGS
+    residuals = fit_damped_biases(rated, trained.num_users, trained.num_movies).residuals(rated)
+    rows = RatedRows(trained, rated, max(float(residuals.std()), 1e-6) / RESIDUAL_SPREAD)
+    members = []
+    if options.machine_share < 1:
+        config = _tower_config(options, len(rated), trained.num_movies)
+        tower = fit_tower(rows, content, config, rng, lambda done, total: stages(TOWER_STAGE, done, total))
+        members.append((1 - options.machine_share, tower))
+    if options.machine_share > 0:
+        machine = fit_machine(
+            rows, _machine_config(options, len(rated)), rng, lambda done, total: stages(MACHINE_STAGE, done, total)
+        )
+        members.append((options.machine_share, machine))
+    return make_rating_head(trained, content, blend(members), options, float(residuals.var()))
+
+
+def make_rating_head(
+    trained: TrainedRows, content: NDArray[np.float32], member: Member, options: Options, residual_variance: float
+) -> RatingHead:
+    """Turns a member into what serving needs of it.
+
+    Args:
+        trained: Rows.
+        content: Content features of its movies. [I, F]
+        member: The blend of all members.
+        options: Constants.
+        residual_variance: Of what damped biases leave of the ratings, stars².
+    """
+    ratings = trained.interactions.ratings
+    counts = np.bincount(trained.interactions.movie_rows[~np.isnan(ratings)], minlength=trained.num_movies)
+    many = counts.sum() >= _MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
     spread = options.prior_spread or (2.0 if many else 1.2)
-    user_biases = biases.user_biases / unit + tower.user_biases.double().numpy()
-    compressed = _compress_tower(tower, user_biases, counts, size, spread, unit)
-    tower_biases = unit * tower.movie_biases.double().numpy() + compressed.movie_biases
-    movie_biases = biases.global_mean + biases.movie_biases + tower_biases
+    # A user's bias is the weight of a constant coordinate.
+    compressed = compress(
+        np.concatenate([member.movie_vectors, np.ones((len(counts), 1))], axis=1),
+        np.concatenate([member.user_vectors, member.user_biases[:, None]], axis=1),
+        counts,
+        size,
+        spread,
+    )
+    movie_biases = member.movie_biases + compressed.movie_biases
     from_content = fit_content_ridge(
         content,
         np.concatenate([compressed.movie_vectors, movie_biases[:, None]], axis=1),
@@ -100,22 +127,23 @@ def fit_rating_head(
             "rating.vectors": with_unknown_row(compressed.movie_vectors),
             "rating.biases": with_unknown_row(movie_biases),
             "rating.from_content": torch.from_numpy(from_content.coefficients),
+            "rating.users": with_unknown_row(compressed.user_vectors),
         },
         size,
-        max(options.noise_share * float(residuals.var()), 1e-6),
+        max(options.noise_share * residual_variance, 1e-6),
         float(from_content.left_out_variances[-1]),
     )
 
 
-def fold_users_in(
+def fit_prior_of_strangers(
     trained: TrainedRows, config: MarqueeConfig, tensors: dict[str, Tensor], options: Options
 ) -> dict[str, Tensor]:
-    """Returns the users' prior and vectors: posteriors under a flat prior teach the prior, and it makes the final ones.
+    """Returns what is expected of a stranger, learned from the vectors that the users would have as strangers.
 
     Args:
         trained: Rows.
         config: Of the model being made.
-        tensors: Both heads' movie sides and the ranking head's users.
+        tensors: Both heads.
         options: Constants.
     """
     rows = trained.interactions
@@ -123,7 +151,6 @@ def fold_users_in(
     rated = np.bincount(rows.user_rows[~np.isnan(rows.ratings)], minlength=trained.num_users)
     added = {
         "rating.user_counts": with_unknown_row(rated),
-        "rating.users": torch.zeros(trained.num_users + 1, size),
         "rating.from_profile": torch.zeros(num_profile_rows(trained.encoder), size),
         "rating.implicit": torch.zeros(trained.num_movies + 1, size),
     }
@@ -141,7 +168,6 @@ def fold_users_in(
     )
     added["rating.from_profile"] = torch.from_numpy(prior.from_profile)
     added["rating.implicit"] = with_unknown_row(prior.implicit)
-    added["rating.users"] = with_unknown_row(_infer_users(trained, Marquee(config, trained.encoder, tensors | added)))
     return added
 
 
@@ -161,18 +187,15 @@ def _tower_config(options: Options, num_ratings: int, num_movies: int) -> Autoen
     )
 
 
-def _compress_tower(
-    tower: ItemAutoencoder,
-    user_biases: NDArray[np.float64],
-    counts: NDArray[np.integer],
-    size: int,
-    spread: float,
-    unit: float,
-) -> Compressed:
-    """Compresses hidden units and user biases together; a user's bias is the weight of a constant coordinate."""
-    movies = np.concatenate([tower.hidden.double().numpy(), np.ones((len(counts), 1))], axis=1)  # [I, D + 1]
-    users = np.concatenate([tower.user_vectors.double().numpy(), user_biases[:, None]], axis=1)  # [U, D + 1]
-    return compress(movies, users * unit, counts, size, spread)
+def _machine_config(options: Options, num_ratings: int) -> MachineConfig:
+    many = num_ratings >= _MANY_RATINGS
+    iterations = options.machine_iterations or (200 if many else 300)
+    return MachineConfig(
+        rank=options.machine_rank or (24 if many else 10),
+        iterations=iterations,
+        kept=max(1, round(0.7 * iterations)),
+        size=options.machine_size or (64 if many else 32),
+    )
 
 
 def _infer_users(trained: TrainedRows, model: Marquee) -> NDArray[np.float32]:

@@ -116,13 +116,13 @@ class Marquee(FactoredModel):
     @torch.no_grad()
     def embed_users(self, users: UserColumns, movies: MovieEmbeddings) -> UserEmbeddings:
         """Infers users from their histories, their profiles and what the checkpoint holds of them."""
-        user_rows = self._encoder.users.rows_of(users.user_ids)
-        # A complete history is better evidence than the vector that was trained on a part of it.
-        user_rows = np.where(users.histories.complete, 0, user_rows)
-        events = CountedEvents.of(users.histories, user_rows > 0, self._config.data_until_ms)
-        return UserEmbeddings(
-            self._rating_vectors(users, user_rows, events, movies), self._ranking_vectors(user_rows, events, movies)
-        )
+        # Of a complete history the retrieval head recomputes what the checkpoint remembers.
+        ranked_rows = np.where(users.histories.complete, 0, self._encoder.users.rows_of(users.user_ids))
+        ranked = CountedEvents.of(users.histories, ranked_rows > 0, self._config.data_until_ms)
+        ranking_vectors = self._ranking_vectors(ranked_rows, ranked, movies)
+        if self._config.scale is None:
+            return UserEmbeddings(torch.zeros(len(users), 0, device=self.device), ranking_vectors)
+        return UserEmbeddings(self._rating_vectors(users, *self._rated_events(users), movies), ranking_vectors)
 
     def knows_users(self, user_ids: list[str | None]) -> NDArray[np.bool_]:
         """Tells for each id whether the checkpoint holds a trained vector for it."""
@@ -155,13 +155,37 @@ class Marquee(FactoredModel):
         require_tensors(tensors, tensor_shapes(parsed, encoder))
         return cls(parsed, encoder, {name: tensor.to(device) for name, tensor in tensors.items()})
 
+    def _rated_events(self, users: UserColumns) -> tuple[NDArray[np.int64], CountedEvents]:
+        """Returns each user's row, 0 for whom the trained vector says nothing, and the events to infer him from.
+
+        A trained vector explains the ratings that it was made of better than they could be explained anew: the movies'
+        vectors were made of the same ratings, and a rare movie's of little else (docs/experiments.md, 2026-11-21). So
+        it is the prior wherever the history holds exactly as many ratings from before as it was made of, or fewer
+        because it was trimmed. Where it lacks or adds any, it is another history: that of a stranger.
+        """
+        user_rows = self._encoder.users.rows_of(users.user_ids)
+        complete = users.histories.complete
+        until_ms = self._config.data_until_ms
+        events = CountedEvents.of(users.histories, np.zeros(len(users), np.bool_), until_ms)
+        rated = ~np.isnan(events.ratings)
+        made_of = self._trained_counts()[user_rows]
+        is_the_same = events.count(rated & events.old) == made_of
+        user_rows = np.where((made_of > 0) & (is_the_same | ~complete), user_rows, 0)
+        has_news = events.count(rated & ~events.old) > 0
+        only_new = (user_rows > 0) & ~(complete & has_news)
+        return user_rows, CountedEvents.of(users.histories, only_new, until_ms) if only_new.any() else events
+
+    def _trained_counts(self) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = self._tensors["rating.user_counts"].cpu().numpy().astype(np.int64)
+        return counts
+
     def _rating_vectors(
         self, users: UserColumns, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings
     ) -> Tensor:
         """Returns the posterior mean of each user's vector. [B, R]."""
-        if self._config.scale is None:
-            return torch.zeros(len(users), 0, device=self.device)
         means, spreads = self._priors(users, user_rows, events, movies)
+        # What a trained vector was made of holds it in place and surprises it no more.
+        explained = np.repeat(user_rows > 0, events.lengths()) & events.old  # [E]
         precisions = np.full(len(events.ratings), self._config.noise_variance**-0.5, np.float32)  # [E]
         cold = movies.movie_rows[events.movie_numbers] < 0
         precisions[cold] = (self._config.noise_variance + self._config.cold_noise_variance) ** -0.5
@@ -175,6 +199,8 @@ class Marquee(FactoredModel):
             designs = movies.rating_vectors[watched]  # [b, L, R]
             expected = movies.rating_biases[watched] + torch.bmm(designs, prior[:, :, None])[:, :, 0]
             surprises = (ratings - expected) * weights  # [b, L]
+            if spreads is not None:
+                surprises.masked_fill_(self._to_device(explained[block.entries]), 0.0)
             if spreads is None:
                 vectors[who] = prior + posterior_means(designs.mul_(weights[:, :, None]), surprises)
             else:
@@ -200,7 +226,9 @@ class Marquee(FactoredModel):
         means = torch.where(trained[:, None], self._tensors["rating.users"][rows], strangers)
         # A trained vector is less uncertain than a stranger's the more ratings it was made of; row 0 was made of none.
         q = self._config.prior_events
-        return means, torch.sqrt(q / (q + self._tensors["rating.user_counts"][rows]))
+        behind = self._tensors["rating.user_counts"][rows]  # [B]
+        in_view = self._to_device(events.count(~np.isnan(events.ratings) & events.old).astype(np.float32))  # [B]
+        return means, torch.sqrt(q / (q + torch.where(in_view < behind, behind, 0.0)))
 
     def _ranking_vectors(self, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
         """Returns the weighted sum of each user's memories. [B, K]."""

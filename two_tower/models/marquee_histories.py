@@ -42,11 +42,13 @@ class CountedEvents:
         offsets: User b has events offsets[b]:offsets[b + 1]. int64 [B + 1]
         movie_numbers: int64 [E]
         ratings: NaN where not rated. float32 [E]
+        old: True where the checkpoint's data reaches further than the event. bool [E]
     """
 
     offsets: NDArray[np.int64]
     movie_numbers: NDArray[np.int64]
     ratings: NDArray[np.float32]
+    old: NDArray[np.bool_]
 
     @classmethod
     def of(cls, histories: Histories, only_new: NDArray[np.bool_], data_until_ms: int) -> "CountedEvents":
@@ -57,22 +59,28 @@ class CountedEvents:
             only_new: True for a user of whom only events newer than `data_until_ms` count. [B]
             data_until_ms: Newest event that the checkpoint was trained on. An event without a time counts as old.
         """
-        whole = cls(histories.offsets, histories.movie_numbers.astype(np.int64), histories.ratings)
+        old = histories.event_times_ms <= data_until_ms
+        whole = cls(histories.offsets, histories.movie_numbers.astype(np.int64), histories.ratings, old)
         if not only_new.any():
             return whole
-        old = np.repeat(only_new, whole.lengths()) & (histories.event_times_ms <= data_until_ms)
-        return whole.keep(~old)
+        return whole.keep(~(np.repeat(only_new, whole.lengths()) & old))
 
     def keep(self, kept: NDArray[np.bool_]) -> "CountedEvents":
         """Returns these events without those that `kept` [E] does not name."""
         if kept.all():
             return self
         before = np.concatenate(([0], np.cumsum(kept)))
-        return CountedEvents(before[self.offsets], self.movie_numbers[kept], self.ratings[kept])
+        return CountedEvents(before[self.offsets], self.movie_numbers[kept], self.ratings[kept], self.old[kept])
 
     def lengths(self) -> NDArray[np.int64]:
         """Returns the number of events of each user. int64 [B]."""
         return np.diff(self.offsets)
+
+    def count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns how many of the chosen [E] events each user has. int64 [B]."""
+        before = np.concatenate(([0], np.cumsum(chosen)))
+        counts: NDArray[np.int64] = before[self.offsets[1:]] - before[self.offsets[:-1]]
+        return counts
 
     def ages(self) -> NDArray[np.int64]:
         """Returns how many events of the same user are newer than each event. int64 [E]."""
