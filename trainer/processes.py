@@ -28,12 +28,16 @@ class Processes:
         """Whether this is the process that writes and speaks for all."""
         return self.rank == 0
 
-    def share_gradients(self, network: nn.Module) -> nn.Module:
-        """Returns a network whose gradients are the mean over all processes (Li et al. 2020, section 3)."""
+    def share_gradients(self, network: nn.Module, *, some_unused: bool = False) -> nn.Module:
+        """Returns a network whose gradients are the mean over all processes (Li et al. 2020, section 3).
+
+        Args:
+            network: Its forward pass gives the loss.
+            some_unused: Whether there are weights that the loss does not depend on.
+        """
         if self.count == 1:
             return network
-        # A batch need not touch every weight: no rating, no profile.
-        return DistributedDataParallel(network, find_unused_parameters=True, broadcast_buffers=False)
+        return DistributedDataParallel(network, find_unused_parameters=some_unused, broadcast_buffers=False)
 
     def wait(self) -> None:
         """Waits until all processes are here."""

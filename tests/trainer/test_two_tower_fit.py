@@ -193,6 +193,19 @@ def test_data_without_ratings_is_ranked_and_not_rated() -> None:
     assert metrics.ndcg_at_10 is not None
 
 
+def test_given_title_vectors_stay_as_they_are(tmp_path: Path) -> None:
+    """They travel in the checkpoint, so that a movie of next year has its title read."""
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("movie .5 -.25\nnewcomer 1 2\n")
+
+    model = fit(toy_dataset(), replace(QUICK, title_vectors=str(vectors)), seed=0, progress=silent)
+
+    assert model.vocabularies()["title_words"] == ["", "movie", "newcomer"]
+    assert model.tensors()["title_vectors"].tolist() == [[0.5, -0.25], [1, 2]]
+    with pytest.raises(ValueError, match="title_vectors: there is no file"):
+        replace(QUICK, title_vectors=str(tmp_path / "absent"))
+
+
 def test_bags_are_read_where_there_are_some() -> None:
     """A value of a single movie has no row; a column that is not there is named."""
     data = toy_dataset()

@@ -1,7 +1,8 @@
 """Fits `two-tower`: both heads at once, by Adam over cuts of every user's history. Knows the training rows only.
 
-A cut gives the events strictly earlier than one and asks for the next movies (ranking head) and for ratings of later
-ones (rating head), so a row sees only its past. Data without times has no past: each epoch draws an order. Ids are
+A cut gives the events before one and asks for the next movies (ranking head) and for ratings of later ones (rating
+head), so a row sees only its past; `hide_ties` says what is past within a moment. Data without times has no past: each
+epoch draws an order. Ids are
 hidden now and then, so that strangers and movies that nobody watched have what is known of them instead.
 """
 
@@ -112,6 +113,8 @@ def _initialise(towers: Towers, features: TrainingFeatures, seed: int) -> None:
         towers.flat_gain.fill_(FLAT_GAIN)
         towers.rating_gates.zero_()
         towers.scale_gains.copy_(torch.tensor([1.0, 0.0]))
+        if features.title_vectors is not None:
+            towers.title_vectors.copy_(torch.from_numpy(features.title_vectors))
         if config.attention_size:
             # Slopes of a geometric series, as Press et al. 2022, section 3.
             heads = torch.arange(1, config.attention_heads + 1)

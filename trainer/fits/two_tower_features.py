@@ -1,6 +1,8 @@
 """Lays out what the towers take, by user and by table row, before training begins. Knows data; knows no gradient."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,11 +10,12 @@ from numpy.typing import NDArray
 
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import DataError
-from trainer.fits.two_tower_options import Options
+from trainer.fits.two_tower_options import ATTENTION_HEADS, ATTENTION_SIZE, Options
+from trainer.readers.word_vectors import read_word_vectors
 from two_tower.features import FeatureEncoder, Vocabulary
 from two_tower.models.two_tower_config import TwoTowerConfig
 from two_tower.models.two_tower_content import ContentWords, WeightedWords
-from two_tower.title_words import count_words
+from two_tower.title_words import count_words, words_of
 
 MOVIE_DAMPING = 3.0
 """Ratings that a movie's mean is pulled to the global mean by: the recipe's damped biases."""
@@ -84,6 +87,7 @@ class TrainingFeatures:
         frequencies: Share of the training rows, by table row. float32 [T]
         rating_counts: Ratings, by table row. float32 [T]
         movie_means: Damped mean rating less the global mean, by table row. float32 [T]
+        title_vectors: Given vectors of the title words; None where those are trained. float32 [words, width]
     """
 
     encoder: FeatureEncoder
@@ -95,6 +99,7 @@ class TrainingFeatures:
     frequencies: NDArray[np.float32]
     rating_counts: NDArray[np.float32]
     movie_means: NDArray[np.float32]
+    title_vectors: NDArray[np.float32] | None
 
     @classmethod
     def of(cls, data: Dataset, statistics: Statistics, options: Options) -> "TrainingFeatures":
@@ -111,7 +116,7 @@ class TrainingFeatures:
             data.profiles,
             movies,
         )
-        titles = count_words(movies.titles, min_titles=MIN_TITLES) if options.titles else Vocabulary.of([])
+        titles, title_vectors = _title_words(movies.titles, options)
         words = ContentWords.of(movies, bag_names(data, options), titles)
         content = words.encode(movies).take(watched)
         unknown_first = WeightedWords(content.rows, np.concatenate(([0], content.offsets)), content.weights)
@@ -131,7 +136,17 @@ class TrainingFeatures:
             by_table_row(counts / max(1, int(counts.sum()))),
             by_table_row(statistics.rating_counts),
             by_table_row(statistics.movie_means),
+            title_vectors,
         )
+
+
+def _title_words(titles: Sequence[str], options: Options) -> tuple[Vocabulary, NDArray[np.float32] | None]:
+    if not options.titles:
+        return Vocabulary.of([]), None
+    if not options.title_vectors:
+        return count_words(titles, min_titles=MIN_TITLES), None
+    read = read_word_vectors(Path(options.title_vectors), {word for title in titles for word in words_of(title)})
+    return Vocabulary.of(read.words), read.table
 
 
 def bag_names(data: Dataset, options: Options) -> tuple[str, ...]:
@@ -171,15 +186,11 @@ def make_config(data: Dataset, statistics: Statistics, features: TrainingFeature
         history_ratings=options.history_ratings and data.scale is not None,
         movie_means=options.movie_means and data.scale is not None,
         user_scale=options.user_scale and data.scale is not None,
-        title_size=0,
+        title_size=0 if features.title_vectors is None else features.title_vectors.shape[1],
         bags=tuple(features.words.bags),
         ages=features.encoder.ages,
         years=features.encoder.years,
     )
-
-
-ATTENTION_SIZE, ATTENTION_HEADS = 32, 2
-"""Two heads of 16 cost a tenth of the step; they divide the default ranking size."""
 
 
 def as_tensor(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:

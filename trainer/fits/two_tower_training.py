@@ -62,7 +62,9 @@ class Training:
         options, towers = self._options, self._step.towers
         optimiser = _make_optimiser(towers, options)
         first_epoch = state.restore(towers, optimiser) if state is not None else 0
-        network = self._processes.share_gradients(self._step)
+        rates = towers.config.scale is not None and options.rating_weight > 0
+        fades = towers.config.ordered and towers.config.recency
+        network = self._processes.share_gradients(self._step, some_unused=not (rates and fades))
         kept = KeptWeights(towers.state_dict())
         if first_epoch:
             kept.keep(first_epoch)

@@ -133,6 +133,7 @@ class Towers(nn.Module):
         self.content_table = _table(sizes.content + (0 if given else sizes.title_words), h)
         if given:
             self.register_buffer("title_vectors", torch.zeros(sizes.title_words, config.title_size))
+            self.title_vectors: Tensor
             self.title_layer = nn.Linear(config.title_size, h, bias=False)
         self.hidden_layer = nn.Linear(h, h)
         self.content_layer = nn.Linear(h, sum(self._movie_widths), bias=False)
