@@ -13,11 +13,12 @@ from trainer.comparison.contender import Contender
 def code_of(contender: Contender) -> str:
     """Returns a hash over the code that a contender's answers depend on.
 
-    Of a model of ours: `two_tower`, and `trainer` without its commands and this package. Of a program: the files that
-    its command names.
+    Of a model of ours: `two_tower`, and `trainer` without its commands and this package. Of a program: the Python files
+    that its command names, and those beside them.
     """
     if contender.command:
-        return _hash(path for path in map(Path, contender.command) if path.is_file() and path.suffix == ".py")
+        named = (path for path in map(Path, contender.command) if path.is_file() and path.suffix == ".py")
+        return _hash(beside for path in named for beside in path.parent.glob("*.py"))
     return _our_code()
 
 
