@@ -39,7 +39,8 @@ class Plan:
         batch_size: Rows a step.
         epochs: Passes over the training rows, at most.
         loss: What the loss is called in figures, "mse" or "mae".
-        keep: Whose best epoch gives the weights; "last" takes the last epoch's.
+        keep: Whose best epoch gives the weights; "last" takes the last epoch's, "last batch" goes by the training loss
+            of each epoch's last batch alone.
         patience: Epochs without a better figure after which training stops, 0 for never.
         shuffled: Whether each epoch draws a new order; else it is that of the rows.
     """
@@ -48,7 +49,7 @@ class Plan:
     batch_size: int
     epochs: int
     loss: str
-    keep: Literal["last", "training", "validation"] = "last"
+    keep: Literal["last", "training", "validation", "last batch"] = "last"
     patience: int = 0
     shuffled: bool = True
 
@@ -92,9 +93,10 @@ def run(
     best = math.inf
     for epoch in range(1, plan.epochs + 1):
         order = torch.from_numpy(rng.permutation(plan.num_rows)) if plan.shuffled else torch.arange(plan.num_rows)
-        summed = torch.zeros(())
+        summed, of_batch = torch.zeros(()), torch.zeros(())
         for positions in torch.split(order, plan.batch_size):
-            summed += trainee.step(positions)
+            of_batch = trainee.step(positions)
+            summed += of_batch
         training = float(summed) / max(plan.num_rows, 1)
         kept.require_finite(training, epoch)
         course.training.append(training)
@@ -103,7 +105,8 @@ def run(
             kept.require_finite(validation, epoch)
             course.validation.append(validation)
         after_epoch(course)
-        watched = _watched(plan, training, validation)
+        last_batch = float(of_batch) / ((plan.num_rows - 1) % plan.batch_size + 1)
+        watched = _watched(plan, training, last_batch, validation)
         if watched is None or watched < best:
             best = math.inf if watched is None else watched
             kept.keep(epoch)
@@ -125,10 +128,8 @@ def split_validation(
     return np.sort(drawn[held:]), np.sort(drawn[:held])
 
 
-def _watched(plan: Plan, training: float, validation: float | None) -> float | None:
-    if plan.keep == "last":
-        return None
-    return validation if plan.keep == "validation" else training
+def _watched(plan: Plan, training: float, last_batch: float, validation: float | None) -> float | None:
+    return {"last": None, "training": training, "last batch": last_batch, "validation": validation}[plan.keep]
 
 
 def _report(plan: Plan, course: Course, epoch: int, kept_epoch: int, stopping: bool, progress: Progress) -> None:

@@ -71,6 +71,21 @@ def test_the_best_epoch_is_chosen_by_validation_rows() -> None:
     assert float(trainee.weight) == 2
 
 
+def test_the_last_batch_of_an_epoch_may_decide() -> None:
+    """Its mean is over the rows that it has: 1 of 5 in batches of 2."""
+
+    class LastBatches(Scripted):
+        def step(self, positions: Tensor) -> Tensor:
+            summed = super().step(positions)
+            return torch.tensor([5.0, 1.0, 3.0][int(self.weight) - 1]) if len(positions) == 1 else summed
+
+    trainee = LastBatches([1.0, 2.0, 0.1], rows=5)
+
+    run(trainee, Plan(5, 2, 3, "mse", keep="last batch"), np.random.default_rng(0), silent)
+
+    assert float(trainee.weight) == 2
+
+
 def test_without_choosing_the_last_epoch_counts() -> None:
     """As in notebooks that keep what they have at the end."""
     trainee = Scripted([1.0, 2.0, 3.0])
