@@ -31,7 +31,7 @@ def load(
             list, or text such as "Action|Sci-Fi"). Any other column of lists or tuples is a bag of categories. Without
             a column year it is the last "(dddd)" of the title.
         histories: What was watched: user_id, movie_id, and where known rating (stars, NaN where not rated) and
-            timestamp (seconds since 1970, or datetime64).
+            timestamp (seconds since 1970, or dates and times; UTC unless they say otherwise).
         users: Profiles: user_id, and where known gender, age, occupation.
         device: Where the weights go, as torch names it.
 

@@ -5,6 +5,7 @@ A frame is whatever gives columns by name: a pandas or polars DataFrame, a dict 
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,7 +103,7 @@ def numbers(frame: Frame, name: str, what: str, size: int) -> NDArray[np.float64
 
 
 def times_ms(frame: Frame, what: str, size: int) -> NDArray[np.int64]:
-    """Returns the column timestamp in epoch milliseconds, 0 throughout if the frame has none.
+    """Returns the column timestamp in epoch milliseconds, 0 throughout if the frame has none; without a zone it is UTC.
 
     Raises:
         FrameError: It holds something else, or a moment outside 1970 to 9999.
@@ -110,6 +111,9 @@ def times_ms(frame: Frame, what: str, size: int) -> NDArray[np.int64]:
     if not has(frame, "timestamp"):
         return np.zeros(size, np.int64)
     values = column(frame, "timestamp", what)
+    if values.dtype == object and len(values) and all(isinstance(value, datetime) for value in values):
+        aware = [value if value.tzinfo else value.replace(tzinfo=UTC) for value in values]
+        values = np.array([round(value.timestamp() * 1000) for value in aware], "datetime64[ms]")
     if np.issubdtype(values.dtype, np.datetime64):
         if np.isnat(values).any():
             raise FrameError(f"{what}: timestamp is missing in {int(np.isnat(values).sum())} of {size} rows")
