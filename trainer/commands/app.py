@@ -6,7 +6,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from trainer.commands import asking, bootstrap, compare, data, inspecting, promoting, publishing, registry, training
+from trainer.commands import (
+    asking,
+    bootstrap,
+    compare,
+    data,
+    inspecting,
+    promoting,
+    publishing,
+    registry,
+    training,
+    tuning,
+)
 from trainer.errors import TrainerError
 from two_tower.errors import TwoTowerError
 
@@ -40,6 +51,6 @@ def make_app() -> typer.Typer:
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
     )
-    for commands in (data, training, compare, inspecting, promoting, publishing, asking, registry, bootstrap):
+    for commands in (data, training, tuning, compare, inspecting, promoting, publishing, asking, registry, bootstrap):
         commands.register(app)
     return app
