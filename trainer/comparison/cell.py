@@ -38,6 +38,7 @@ class Task:
         contender: Who answers.
         data_name: What the data set is called.
         data_sha256: Hash of the data set.
+        rows_sha256: Hash of the rows to learn from and of those held out.
         holdout: How rows are held out: as on a command line, or a way of cold start.
         split_seed: Seed of the split.
         seed: Seed of the fit.
@@ -48,6 +49,7 @@ class Task:
     contender: Contender
     data_name: str
     data_sha256: str
+    rows_sha256: str
     holdout: str
     split_seed: int
     seed: int

@@ -3,6 +3,7 @@
 Knows the order of these steps; knows no model by name and no form of a table.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainer.comparison.cold_start import divide_cold, is_cold_start, parse_cold
 from trainer.comparison.contender import Contender, ContenderError
 from trainer.comparison.judgement import METRICS, figures, user_sums
 from trainer.comparison.runner import Failure, Outcome, Reading, Say, run_tasks
+from trainer.errors import HoldoutError
 from trainer.snapshot import Snapshot, divide
 
 
@@ -33,14 +35,12 @@ class Plan:
         holdout: How rows are held out.
         seeds: Seeds of split and fit.
         reference: Name of the contender that the others are held against.
-        split_seed: One seed for all splits, so that seeds change the fit only; None takes each seed for both.
     """
 
     contenders: Sequence[Contender]
     holdout: str
     seeds: Sequence[int]
     reference: str
-    split_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +105,33 @@ def make_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
     names = [contender.name for contender in plan.contenders]
     if plan.reference not in names:
         raise ContenderError(f"--reference {plan.reference}: not among what is compared ({', '.join(names)})")
-    first = plan.seeds[0] if plan.split_seed is None else plan.split_seed
-    # What the data lacks for a holdout is said before anything is fitted.
-    if is_cold_start(plan.holdout):
-        divide_cold(snapshot.data, parse_cold_start(plan.holdout), first)
-    else:
-        divide(snapshot, plan.holdout, first)
+    # What the data lacks for a holdout is said here, before anything is fitted.
+    rows = {seed: hash_of_split(snapshot, plan.holdout, seed) for seed in plan.seeds}
     return [
-        Task(
-            contender,
-            snapshot.data.name,
-            snapshot.sha256,
-            plan.holdout,
-            seed if plan.split_seed is None else plan.split_seed,
-            seed,
-            code_of(contender),
-        )
+        Task(contender, snapshot.data.name, snapshot.sha256, rows[seed], plan.holdout, seed, seed, code_of(contender))
         for seed in plan.seeds
         for contender in plan.contenders
     ]
+
+
+def hash_of_split(snapshot: Snapshot, holdout: str, seed: int) -> str:
+    """Returns a hash over the rows that are learnt from and those that are judged.
+
+    Raises:
+        HoldoutError: The data cannot be divided that way, or nothing is held out.
+    """
+    if is_cold_start(holdout):
+        cold = divide_cold(snapshot.data, parse_cold_start(holdout), seed)
+        parts = [cold.train, cold.held_out, *cold.known.values()]
+    else:
+        divided = divide(snapshot, holdout, seed)
+        if not len(divided.held_out):
+            raise HoldoutError(f"--holdout {holdout}: there is no row to be judged on; try random:0.1")
+        parts = [divided.train, divided.held_out]
+    digest = hashlib.sha256()
+    for rows in parts:
+        digest.update(np.ascontiguousarray(rows.user_rows).tobytes() + rows.movie_rows.tobytes())
+    return digest.hexdigest()
 
 
 def compare(

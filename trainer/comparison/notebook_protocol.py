@@ -3,19 +3,20 @@
 Knows what the notebooks reported and where they went wrong; knows no model's inside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.comparison.cell import Cell, Task
 from trainer.comparison.code_version import code_of
+from trainer.comparison.comparing import hash_of_split
 from trainer.comparison.contender import Contender, ContenderError
 from trainer.comparison.judgement import METRIC_NAMED, figures
 from trainer.comparison.runner import Failure, Reading, Say, run_tasks
 from trainer.comparison.table import NONE, markdown_table, number
 from trainer.comparison.views import HELD_OUT, OWN_MAPS, SEEN_HISTORIES, TRAINING_ROWS
 from trainer.fits import FITS
-from trainer.snapshot import Snapshot, divide
+from trainer.snapshot import Snapshot
 
 OURS = "marquee"
 
@@ -79,7 +80,7 @@ SECTIONS = (
         "random:0.25",
         "mse",
         "1.75",
-        ("sigmoid_low=0", "sigmoid_high=5.5"),
+        ("margin=1", "unknown_rate=0"),
         OWN_MAPS,
         bug=_OWN_MAPS,
     ),
@@ -89,7 +90,7 @@ SECTIONS = (
         "random:0.25",
         "mse",
         "2.5",
-        ("sigmoid_low=0", "sigmoid_high=5.5"),
+        ("margin=1", "unknown_rate=0"),
         OWN_MAPS,
         bug=_OWN_MAPS,
     ),
@@ -169,9 +170,9 @@ def compare_notebooks(
     if not sections:
         known = "; ".join(f"{each.model}: {each.data}" for each in SECTIONS)
         raise ContenderError(f"--data {name}: no notebook of the models asked for used it. They are {known}")
-    for section in sections:
-        divide(snapshot, section.holdout, section.split_seed or seeds[0])
-    tasks = {section: _tasks(snapshot, section, seeds) for section in sections}
+    splits = {(section.holdout, _split_seed(section, seed)) for section in sections for seed in seeds}
+    rows = {(form, seed): hash_of_split(snapshot, form, seed) for form, seed in splits}
+    tasks = {section: _tasks(snapshot, section, seeds, rows) for section in sections}
     every = list(dict.fromkeys(task for triples in tasks.values() for triple in triples for task in triple))
     outcome = run_tasks(work, every, reading, jobs=jobs, any_code=any_code, say=say)
     cells = {replace(cell.task, code_sha256=""): cell for cell in outcome.cells}
@@ -182,11 +183,17 @@ def compare_notebooks(
 _Triple = tuple[Task, Task, Task]
 
 
-def _tasks(snapshot: Snapshot, section: Section, seeds: Sequence[int]) -> list[_Triple]:
+def _split_seed(section: Section, seed: int) -> int:
+    return seed if section.split_seed is None else section.split_seed
+
+
+def _tasks(
+    snapshot: Snapshot, section: Section, seeds: Sequence[int], rows: Mapping[tuple[str, int], str]
+) -> list[_Triple]:
     """Returns for each seed: as it was, fixed, marquee."""
     found = []
     for seed in seeds:
-        split_seed = seed if section.split_seed is None else section.split_seed
+        split_seed = _split_seed(section, seed)
         views = (HELD_OUT,) if section.view == HELD_OUT else (HELD_OUT, section.view)
 
         def task(contender: Contender, views: tuple[str, ...], split_seed: int = split_seed, seed: int = seed) -> Task:
@@ -194,6 +201,7 @@ def _tasks(snapshot: Snapshot, section: Section, seeds: Sequence[int]) -> list[_
                 contender,
                 snapshot.data.name,
                 snapshot.sha256,
+                rows[section.holdout, split_seed],
                 section.holdout,
                 split_seed,
                 seed,

@@ -1,6 +1,7 @@
 """Runs the tasks whose cells are not there yet, each in a process of its own. Knows processes; judges nothing."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -67,7 +68,14 @@ class Outcome:
 
 
 def run_tasks(
-    work: Path, tasks: Sequence[Task], reading: Reading, *, jobs: int = 1, any_code: bool = False, say: Say = print
+    work: Path,
+    tasks: Sequence[Task],
+    reading: Reading,
+    *,
+    jobs: int = 1,
+    any_code: bool = False,
+    until_s: float = math.inf,
+    say: Say = print,
 ) -> Outcome:
     """Runs what is missing and returns all cells.
 
@@ -77,6 +85,7 @@ def run_tasks(
         reading: How the data is read.
         jobs: How many processes at once.
         any_code: Take a cell that other code made, where there is none of this code.
+        until_s: Point of `time.monotonic` after which nothing is started any more.
         say: Told a line before and after each task.
     """
     folders = {task: _find(work, task, any_code) for task in tasks}
@@ -85,7 +94,7 @@ def run_tasks(
     failures: dict[Task, Failure] = {}
     started_s = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(_run, work, task, reading): task for task in missing}
+        running = {pool.submit(_run, work, task, reading, until_s): task for task in missing}
         try:
             for done, future in enumerate(as_completed(running), 1):
                 task = running[future]
@@ -112,8 +121,10 @@ def _find(work: Path, task: Task, any_code: bool) -> Path | None:
     return find_of_other_code(work, task) if any_code else None
 
 
-def _run(work: Path, task: Task, reading: Reading) -> str | None:
+def _run(work: Path, task: Task, reading: Reading, until_s: float) -> str | None:
     """Runs one task and returns why it came to nothing, None if it did not."""
+    if time.monotonic() > until_s:
+        return "not run, for the time was up"
     folder = work / task.folder_name
     folder.mkdir(parents=True, exist_ok=True)
     request: Mapping[str, Any] = {
