@@ -1,7 +1,7 @@
 """Fits nn-collab by mini-batch gradient descent. Knows the training rows; knows no held-out row.
 
 The id tables follow Adam as the published notebook's do, unused rows included, but late (`LateAdam`): a step then costs
-what its 64 rows cost and not what all users and movies cost. `late_steps=false` leaves out the steps that rows missed.
+what its 64 rows cost and not what all users and movies cost. `adam=used-rows` leaves out the steps that rows missed.
 
 The notebook knows no unknown user or movie. Here a small share of the ids is hidden in training, so that row 0 of each
 table learns to stand for whoever has no row; `unknown_rate=0` gives the notebook, with row 0 at the mean of the others.
@@ -18,7 +18,6 @@ from trainer.dataset import Dataset, Interactions
 from trainer.fits import Progress
 from trainer.fits.collab_steps import CollabSteps
 from trainer.fits.divergence import last_good_model
-from trainer.fits.options import OptionsError
 from trainer.fits.pair_training import Plan, run
 from trainer.fits.rated_pairs import divide, encoder_of, require_scale
 from two_tower.models.nn_collab import CollabNetwork, Config, NnCollab
@@ -35,32 +34,28 @@ class Options:
         batch_size: Rows a step.
         epochs: Passes over the training rows, at most.
         dropout: Share of the hidden layer that a step leaves out.
-        validation_share: Share of the training rows that is held back to choose the epoch by; 0 takes the last epoch.
-        patience: Epochs without a better validation loss after which training stops, 0 for never.
+        patience: Epochs without a better validation loss after which training stops; 0 trains them all. Above 0 the
+            best epoch's weights are kept and `validation_share` of the rows is not learnt from.
+        validation_share: See `patience`.
         rounded: Whether ratings are rounded to the steps of the scale.
-        sigmoid_low: Where the sigmoid starts; none takes half a step below the scale. The notebook has 0.
-        sigmoid_high: Where the sigmoid ends; none takes half a step above the scale. The notebook has 5.5.
+        margin: Where the sigmoid's ends lie: steps of the scale below its lowest and above its highest rating. The
+            notebook's 0 and 5.5 about half stars are 1.
         initial_deviation: Of the normal numbers that embeddings start with.
         unknown_rate: Share of ids that training hides, 0 to below 1.
-        late_steps: Whether rows make the steps of Adam that they missed; without it large tables train quicker.
+        adam: "every-row" moves a row at every step, as the notebook's; "used-rows" only those of the batch.
     """
 
     learning_rate: float = field(default=1e-3, metadata={"low": 1e-7, "high": 1.0})
     batch_size: int = field(default=64, metadata={"low": 1, "high": 1 << 20})
     epochs: int = field(default=10, metadata={"low": 1, "high": 10_000})
     dropout: float = field(default=0.0, metadata={"low": 0.0, "high": 0.9})
-    validation_share: float = field(default=0.0, metadata={"low": 0.0, "high": 0.9})
     patience: int = field(default=0, metadata={"low": 0, "high": 10_000})
+    validation_share: float = field(default=0.1, metadata={"low": 0.001, "high": 0.5})
     rounded: bool = False
-    sigmoid_low: float | None = None
-    sigmoid_high: float | None = None
+    margin: float = field(default=0.5, metadata={"low": 0.0, "high": 100.0})
     initial_deviation: float = field(default=1.0, metadata={"low": 1e-6, "high": 10.0})
     unknown_rate: float = field(default=0.01, metadata={"low": 0.0, "high": 0.9})
-    late_steps: bool = True
-
-    def __post_init__(self) -> None:
-        if self.patience and not self.validation_share:
-            raise ValueError("patience needs validation rows to look at: set validation_share too, for example 0.1")
+    adam: Literal["every-row", "used-rows"] = "every-row"
 
 
 def fit(
@@ -77,7 +72,6 @@ def fit(
 
     Raises:
         DataError: The data has no ratings, or no rows.
-        OptionsError: The sigmoid would end where it starts, or below.
         DivergedFitError: A loss is not finite.
     """
     return fit_as(NnCollab, "none", data, options, seed=seed, progress=progress, validation=validation)
@@ -95,18 +89,14 @@ def fit_as(
 ) -> ModelT:
     """Fits either form of the network; see `fit`."""
     scale = require_scale(data, kind.name)
-    low = scale.low - scale.step / 2 if options.sigmoid_low is None else options.sigmoid_low
-    high = scale.high + scale.step / 2 if options.sigmoid_high is None else options.sigmoid_high
-    if not low < high:
-        raise OptionsError(f"the sigmoid would go from {low:g} to {high:g}; set sigmoid_low below sigmoid_high")
     encoder = encoder_of(data)
     config = Config(
         user_width=embedding_width(len(data.user_ids)),
         movie_width=embedding_width(len(data.movies)),
         genre_width=0 if pooling == "none" else embedding_width(len(encoder.genres)),
         pooling=pooling,
-        low=low,
-        high=high,
+        low=scale.low - scale.step * options.margin,
+        high=scale.high + scale.step * options.margin,
         rounded=options.rounded,
         num_users=len(encoder.users),
         num_movies=len(encoder.movies),
@@ -115,7 +105,7 @@ def fit_as(
         scale=scale,
     )
     rng = np.random.default_rng(seed)
-    learn, choose = divide(data, validation, options.validation_share, rng)
+    learn, choose = divide(data, validation, options.validation_share if options.patience else 0, rng)
     network = kind.make_network(config, encoder.vocabularies())
     _initialise(network, options.initial_deviation, torch.Generator().manual_seed(seed))
     movies = encoder.encode_movies(data.movies)
@@ -131,14 +121,14 @@ def fit_as(
         learning_rate=options.learning_rate,
         dropout=options.dropout,
         unknown_rate=options.unknown_rate,
-        late_steps=options.late_steps,
+        late_steps=options.adam == "every-row",
     )
     plan = Plan(
         len(learn),
         options.batch_size,
         options.epochs,
         "mse",
-        keep="validation" if options.validation_share and len(choose) else "last",
+        keep="validation" if options.patience and len(choose) else "last",
         patience=options.patience,
     )
     with last_good_model(lambda: kind(config, encoder, network)):
