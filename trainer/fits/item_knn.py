@@ -21,7 +21,7 @@ from two_tower.models.item_knn import ItemKnn, ItemKnnConfig
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to fit.
+    """How to fit; the defaults were chosen on validation rows of ML-100K (docs/experiments.md).
 
     Attributes:
         neighbours: Kept of each movie, for ratings and for ranking.
@@ -36,12 +36,12 @@ class Options:
         vector_size: Coordinates of the vectors that similar movies are found by.
     """
 
-    neighbours: int = field(default=100, metadata={"low": 1, "high": 4096})
-    rating_shrinkage: float = field(default=100.0, metadata={"low": 0.0, "high": 1e6})
+    neighbours: int = field(default=200, metadata={"low": 1, "high": 4096})
+    rating_shrinkage: float = field(default=30.0, metadata={"low": 0.0, "high": 1e6})
     ranking_shrinkage: float = field(default=0.0, metadata={"low": 0.0, "high": 1e6})
-    residual_damping: float = field(default=0.5, metadata={"low": 1e-6, "high": 1e6})
-    decay_events: float = field(default=10.0, metadata={"low": 0.0, "high": 1e6})
-    decay_floor: float = field(default=0.1, metadata={"low": 0.0, "high": 1e6})
+    residual_damping: float = field(default=0.2, metadata={"low": 1e-6, "high": 1e6})
+    decay_events: float = field(default=5.0, metadata={"low": 0.0, "high": 1e6})
+    decay_floor: float = field(default=0.03, metadata={"low": 0.0, "high": 1e6})
     user_damping: float = field(default=5.0, metadata={"low": 0.001, "high": 1e6})
     movie_damping: float = field(default=3.0, metadata={"low": 0.001, "high": 1e6})
     vector_size: int = field(default=64, metadata={"low": 1, "high": 1024})
