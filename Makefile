@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
+LIBRARIES := .venv-libraries/.installed
 BUF := protos/node_modules/.bin/buf
 PACKAGES := marquee.v1 marquee.client two_tower service_runtime feature_service model_service trainer
 CODE := client two_tower service_runtime feature_service model_service trainer deploy benchmarks tests
@@ -79,6 +80,10 @@ test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on
 	# One thread a worker: two workers with two threads each wait for each other most of the time.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
+.PHONY: test-cluster
+test-cluster: setup ## The store's tests again, on a Redis cluster of three masters and three replicas
+	MARQUEE_TEST_REDIS=cluster OMP_NUM_THREADS=1 $(BIN)/pytest tests/feature_service -n 2 --dist loadfile $(ARGS)
+
 .PHONY: test-containers
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
@@ -103,9 +108,34 @@ protos-release: $(BUF) ## Freeze today's contract: later changes may add to it a
 bench: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
 	$(BIN)/python benchmarks/quality_through_rpc.py $(if $(DATA),--data '$(DATA)')
 
+.PHONY: compare-smoke
+compare-smoke: setup ## A whole comparison in a minute: synthetic data, few models, every column, a plot
+	rm -rf .run/compare-smoke && mkdir -p .run/compare-smoke
+	$(BIN)/python -m trainer synthesize .run/compare-smoke/data --users 120 --movies 150 --ratings 5000
+	OMP_NUM_THREADS=1 $(BIN)/python -m trainer compare --data .run/compare-smoke/data --holdout temporal:0.1 \
+	  --models bias,popular,item-knn,dot-bias@epochs=2 --reference bias --jobs 2 --out .run/compare-smoke/table.md
+	cat .run/compare-smoke/table.md
+
+$(LIBRARIES): benchmarks/libraries/requirements.txt
+	test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	.venv-libraries/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: libraries
+libraries: $(LIBRARIES) ## Make .venv-libraries: the libraries that docs/quality.md compares with
+
+.PHONY: quality
+quality: setup libraries ## Build docs/quality.md and its tables again; an hour, goes on where it was; needs MARQUEE_DATA
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py $(ARGS)
+
 .PHONY: bench-quality
 bench-quality: setup ## The quality that is promised on real data, ten minutes; needs MARQUEE_DATA
 	$(BIN)/python benchmarks/quality_floors.py
+
+.PHONY: notebook
+notebook: $(RUNNABLE) ## Execute the notebook of examples/ again, outputs and all
+	$(PIP_INSTALL) -e '.[notebook]'
+	cd examples && ../$(BIN)/jupyter execute --inplace train_look_serve_call.ipynb
 
 # ---- housekeeping ---------------------------------------------------------------------------------------------------
 .PHONY: constraints
