@@ -1,4 +1,4 @@
-"""The notebook of examples/ was executed from end to end, and what it imports is still there. `make notebook` runs it."""
+"""The notebook of examples/ was executed from end to end, and what it imports is there. `make notebook` runs it."""
 
 import ast
 import importlib
