@@ -23,12 +23,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
     """Returns the commit that was measured, marked if the working tree differs from it."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
     )
     return described.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """Returns what it was measured on."""
+    return f"{os.cpu_count()} cores of {_processor()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def record(name: str, figures: Mapping[str, Any]) -> Path:
@@ -37,9 +42,9 @@ def record(name: str, figures: Mapping[str, Any]) -> Path:
     arguments = [Path(sys.argv[0]).name, *(_without_folders(argument) for argument in sys.argv[1:])]
     result = {
         "command": shlex.join(["python", f"benchmarks/{arguments[0]}", *arguments[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores of {_processor()}, {platform.system()}, Python {platform.python_version()}",
+        "machine": machine(),
         "figures": figures,
     }
     path = RESULTS / f"{name}.json"

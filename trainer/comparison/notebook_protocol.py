@@ -3,6 +3,7 @@
 Knows what the notebooks reported and where they went wrong; knows no model's inside.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +156,7 @@ def compare_notebooks(
     jobs: int,
     any_code: bool,
     say: Say,
+    until_s: float = math.inf,
 ) -> list[Line]:
     """Runs the notebook models whose data this is.
 
@@ -174,7 +176,7 @@ def compare_notebooks(
     rows = {(form, seed): hash_of_split(snapshot, form, seed) for form, seed in splits}
     tasks = {section: _tasks(snapshot, section, seeds, rows) for section in sections}
     every = list(dict.fromkeys(task for triples in tasks.values() for triple in triples for task in triple))
-    outcome = run_tasks(work, every, reading, jobs=jobs, any_code=any_code, say=say)
+    outcome = run_tasks(work, every, reading, jobs=jobs, any_code=any_code, until_s=until_s, say=say)
     cells = {replace(cell.task, code_sha256=""): cell for cell in outcome.cells}
     failures = {failure.task: failure for failure in outcome.failures}
     return [_line(section, triples, cells, failures) for section, triples in tasks.items()]

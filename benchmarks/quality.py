@@ -1,0 +1,285 @@
+"""How good is every model, beside the libraries that a user would pick? Writes docs/quality.md from real data.
+
+    python benchmarks/quality.py [--jobs 2] [--minutes 45] [--only NAME ...] [--list]
+
+MARQUEE_DATA names a folder with ml-100k, ml-latest-small and ml-1m-untimed. What was answered is kept in .run/quality:
+a run that was interrupted, or whose minutes were up, goes on, and the page is built from all that is there. Parts are
+run in the order of PARTS, the one that matters most first.
+"""
+
+import argparse
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.libraries.answer import METHODS
+from benchmarks.record import commit, machine
+from trainer.comparison.calibration_table import render_calibration
+from trainer.comparison.cold_table import render_new_movies, render_new_users
+from trainer.comparison.comparing import Comparison, Plan, lay_out, make_tasks
+from trainer.comparison.contender import Contender, parse_contenders, parse_program
+from trainer.comparison.notebook_protocol import compare_notebooks, render_notebooks
+from trainer.comparison.plot import draw
+from trainer.comparison.runner import Outcome, Reading, run_tasks
+from trainer.comparison.table import render
+from trainer.readers.read_options import ReadOptions
+from trainer.snapshot import Snapshot, take_snapshot
+from two_tower.models import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / ".run" / "quality"
+PAGE = ROOT / "docs" / "quality.md"
+NOTEBOOKS_PAGE = ROOT / "docs" / "from-the-notebooks.md"
+LIBRARIES_PYTHON = ROOT / ".venv-libraries" / "bin" / "python"
+NOTEBOOKS_MARK = "<!-- tables: written by make quality -->"
+
+RECIPE = "marquee@recipe=true"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One comparison on the page.
+
+    Attributes:
+        name: What `--only` calls it.
+        data: Folder below MARQUEE_DATA.
+        holdout: As `--holdout` takes it.
+        seeds: Seeds of split and fit.
+        models: Contenders, separated by commas; "" for all models.
+        libraries: Whether the libraries stand beside them.
+        minutes: What it takes on one core, about; to say beforehand.
+        published: What papers report for something like it, one sentence.
+    """
+
+    name: str
+    data: str
+    holdout: str
+    seeds: tuple[int, ...]
+    models: str = ""
+    libraries: bool = True
+    minutes: float = 0.0
+    published: str = ""
+
+
+_ML_100K_U1 = "Published, on the same split: GHRS 0.887, GLocal-K 0.8889 (RMSE)."
+_ML_1M = "Published, on other random 90/10 splits: GLocal-K 0.8227, SparseFC 0.823 (RMSE)."
+_SMALL = "Published, on another random 90/10 split: SVD++ 0.849 (RMSE)."
+_PAIR = f"marquee,{RECIPE}"
+_FIVE = (0, 1, 2, 3, 4)
+
+PARTS = (
+    Part("ml-100k-u1", "ml-100k", "u1.test", (0,), minutes=9, published=_ML_100K_U1),
+    Part("small-random", "ml-latest-small", "random:0.1", (0,), minutes=11, published=_SMALL),
+    Part("ml-100k-last", "ml-100k", "leave-last", (0,), minutes=9),
+    Part("small-last", "ml-latest-small", "leave-last", (0,), minutes=11),
+    Part("ml-1m-random", "ml-1m-untimed", "random:0.1", (0,), minutes=40, published=_ML_1M),
+    Part("ml-100k-temporal", "ml-100k", "temporal:0.1", (0,), minutes=9),
+    Part("recipe-u1", "ml-100k", "u1.test", _FIVE, _PAIR, False, 8),
+    Part("recipe-small", "ml-latest-small", "random:0.1", _FIVE, _PAIR, False, 10),
+    Part("recipe-100k-last", "ml-100k", "leave-last", _FIVE, _PAIR, False, 8),
+    Part("recipe-small-last", "ml-latest-small", "leave-last", _FIVE, _PAIR, False, 10),
+    Part("recipe-1m", "ml-1m-untimed", "random:0.1", _FIVE, _PAIR, False, 36),
+)
+COLD = (
+    Part("cold-users", "ml-1m-untimed", "new-users:0.1", (0,), f"{_PAIR},bias", False, 9),
+    Part("cold-movies", "ml-1m-untimed", "new-movies:0.05", (0,), f"{_PAIR},bias", False, 9),
+)
+NOTEBOOKS = (
+    Part("notebooks-100k", "ml-100k", "", (0,), minutes=2),
+    Part("notebooks-small", "ml-latest-small", "", (0,), minutes=6),
+    Part("notebooks-1m", "ml-1m-untimed", "", (0,), minutes=20),
+)
+EVERYTHING = (*PARTS, *COLD, *NOTEBOOKS)
+
+
+class Workshop:
+    """Runs parts and keeps the data sets that they share."""
+
+    def __init__(self, data: Path, jobs: int, until_s: float, any_code: bool, say: Callable[[str], None]) -> None:
+        """Reads nothing yet."""
+        self._data = data
+        self._jobs = jobs
+        self._until_s = until_s
+        self._any_code = any_code
+        self._say = say
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def plan(self, part: Part) -> Plan:
+        """Returns who is compared in a part."""
+        contenders = parse_contenders(part.models or ",".join(MODELS))
+        if part.libraries:
+            contenders += libraries()
+        return Plan(contenders, part.holdout, part.seeds, "marquee")
+
+    def run(self, part: Part) -> Outcome:
+        """Runs what is missing of a part."""
+        tasks = make_tasks(self.snapshot(part.data), self.plan(part))
+        return run_tasks(
+            WORK,
+            tasks,
+            self.reading(part.data),
+            jobs=self._jobs,
+            any_code=self._any_code,
+            until_s=self._until_s,
+            say=self._say,
+        )
+
+    def compare(self, part: Part, view: str | None = None) -> Comparison:
+        """Runs what is missing of a part and lays it out."""
+        return lay_out(self.plan(part), part.data, self.run(part), view)
+
+    def notebooks(self, part: Part) -> str:
+        """Runs the notebooks' models on one data set and returns their table."""
+        snapshot = self.snapshot(part.data)
+        lines = compare_notebooks(
+            snapshot,
+            self.reading(part.data),
+            parse_contenders(",".join(MODELS)),
+            part.seeds,
+            None,
+            WORK,
+            jobs=self._jobs,
+            any_code=self._any_code,
+            until_s=self._until_s,
+            say=self._say,
+        )
+        return render_notebooks(part.data, lines)
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Returns a data set, read once."""
+        if name not in self._snapshots:
+            self._snapshots = {name: take_snapshot(str(self._data / name), ReadOptions())}
+        return self._snapshots[name]
+
+    def reading(self, name: str) -> Reading:
+        """Returns how another process reads it."""
+        return Reading(str(self._data / name))
+
+
+def libraries() -> list[Contender]:
+    """Returns the libraries, asked in their own environment; none where that is not there."""
+    if not LIBRARIES_PYTHON.exists():
+        return []
+    script = ROOT / "benchmarks" / "libraries" / "answer.py"
+    # The command is part of what is kept: it must not depend on where the project lies.
+    words = [os.path.relpath(LIBRARIES_PYTHON), os.path.relpath(script)]
+    return [parse_program(f"{method}={shlex.join([*words, method])}") for method in METHODS]
+
+
+def section(part: Part, comparison: Comparison) -> str:
+    """Returns a part as it stands on the page."""
+    picture = PAGE.with_name(f"quality-{part.name}.svg")
+    drawn = draw(comparison, picture)
+    text = render(comparison, plot=picture.name if drawn else None)
+    return text + (f"- {part.published}\n" if part.published else "")
+
+
+def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None]) -> str:
+    """Runs the parts and returns the page."""
+    texts: dict[str, str] = {}
+    calibrations: list[str] = []
+    for part in (each for each in PARTS if each in chosen):
+        say(f"== {part.name}: about {part.minutes:.0f} minutes of one core if nothing of it is there")
+        comparison = workshop.compare(part)
+        texts[part.name] = section(part, comparison)
+        if part.libraries:
+            calibrations.append(render_calibration(comparison))
+    cold: list[str] = []
+    for part in (each for each in COLD if each in chosen):
+        say(f"== {part.name}: about {part.minutes:.0f} minutes of one core if nothing of it is there")
+        outcome = workshop.run(part)
+        plan = workshop.plan(part)
+        if not outcome.cells:
+            continue
+        views = list(outcome.cells[0].views)
+        laid = {view: lay_out(plan, part.data, outcome, view) for view in views}
+        cold.append(render_new_users(laid) if part.name == "cold-users" else render_new_movies(laid[views[0]]))
+        calibrations += [render_calibration(found, f", {view} known", view) for view, found in laid.items()]
+    common = "\n".join(texts[part.name] for part in PARTS if part.libraries and part.name in texts)
+    paired = "\n".join(texts[part.name] for part in PARTS if not part.libraries and part.name in texts)
+    return _PAGE.format(
+        recipe=RECIPE,
+        commit=commit(),
+        machine=machine(),
+        common=common,
+        paired=paired or "Not run.\n",
+        cold="\n".join(cold) or "Not run.\n",
+        calibration="\n".join(text for text in calibrations if text) or "Not run.\n",
+    )
+
+
+_PAGE = """# Quality
+
+Written by `MARQUEE_DATA=... make quality` at `{commit}` on {machine}; nothing here is typed by hand. Times are of one
+processor thread while another fit ran beside it. How it is done: `trainer/comparison/`, `benchmarks/quality.py`;
+what the libraries are told: `benchmarks/libraries/`.
+
+Every model and every library learns from the same rows and is judged on the same rows, as it would serve: ratings and
+lists of our models come from `embed_users` on stored histories. The recipe build, `{recipe}`, is `marquee` with the
+constants that it started from. Nothing was tuned on a row that is judged here.
+
+## All models and libraries
+
+{common}
+## Against the recipe build, paired over seeds
+
+{paired}
+## Strangers
+
+{cold}
+## Do 80% intervals hold 80%?
+
+Share of held-out ratings that lay within ±1.2816 of the stated standard deviation, by how many ratings of the user were
+known.
+
+{calibration}"""
+
+
+def write_notebooks(tables: Sequence[str]) -> None:
+    """Puts the notebooks' tables at the end of their page."""
+    head = NOTEBOOKS_PAGE.read_text().partition(NOTEBOOKS_MARK)[0]
+    NOTEBOOKS_PAGE.write_text(f"{head}{NOTEBOOKS_MARK}\n\nMeasured at `{commit()}`.\n\n" + "\n".join(tables))
+
+
+def main() -> int:
+    """Runs what was asked for and writes the pages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after so many")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[part.name for part in EVERYTHING])
+    parser.add_argument("--any-code", action="store_true", help="take kept answers of other code too")
+    parser.add_argument("--list", action="store_true", help="name the parts and what they take, and end")
+    arguments = parser.parse_args()
+    chosen = [part for part in EVERYTHING if arguments.only is None or part.name in arguments.only]
+    console = Console(highlight=False, soft_wrap=True)
+    for part in chosen:
+        console.print(f"{part.name:18} {part.data:16} {part.holdout:16} about {part.minutes:3.0f} minutes of one core")
+    console.print(f"together about {sum(part.minutes for part in chosen) / arguments.jobs:.0f} minutes")
+    if arguments.list:
+        return 0
+    if "MARQUEE_DATA" not in os.environ:
+        sys.exit("MARQUEE_DATA must name a folder that holds ml-100k, ml-latest-small and ml-1m-untimed")
+    if not LIBRARIES_PYTHON.exists():
+        console.print("The libraries are not there, so their rows will be missing: make libraries")
+    os.chdir(ROOT)
+    until_s = time.monotonic() + arguments.minutes * 60
+    data = Path(os.environ["MARQUEE_DATA"])
+    workshop = Workshop(data, arguments.jobs, until_s, arguments.any_code, console.print)
+    if any(part in chosen for part in (*PARTS, *COLD)):
+        PAGE.write_text(page(workshop, chosen, console.print))
+        console.print(f"written: {PAGE.relative_to(ROOT)}")
+    if notebooks := [part for part in NOTEBOOKS if part in chosen]:
+        write_notebooks([workshop.notebooks(part) for part in notebooks])
+        console.print(f"written: {NOTEBOOKS_PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
