@@ -57,11 +57,7 @@ def fit_edlae(
         (np.ones(len(user_rows), np.float32), (user_rows, movie_rows)), shape=(num_users, num_movies)
     )[:, chosen]
     gram = (watched.T @ watched).toarray().astype(np.float64)  # [I', I']
-    regularised = gram.copy()
-    regularised[np.diag_indices_from(regularised)] += dropout / (1 - dropout) * np.diag(gram) + ridge
-    inverse = scipy.linalg.inv(regularised, check_finite=False, overwrite_a=True)
-    weights = -inverse / np.diag(inverse)
-    weights[np.diag_indices_from(weights)] = 0.0
+    weights = autoencoder_weights(gram, dropout=dropout, ridge=ridge)  # [I', I']
     rank = min(size, len(chosen))
     _, directions = scipy.linalg.eigh(
         weights.T @ gram @ weights, subset_by_index=(len(chosen) - rank, len(chosen) - 1), check_finite=False
@@ -70,3 +66,19 @@ def fit_edlae(
     inputs[chosen, :rank] = weights @ directions
     outputs[chosen, :rank] = directions
     return LinearAutoencoder(inputs, outputs)
+
+
+def autoencoder_weights(gram: NDArray[np.float64], *, dropout: float, ridge: float) -> NDArray[np.float64]:
+    """Returns B of EDLAE with a diagonal of zeros; without dropout it is EASE (Steck 2019, equation 8).
+
+    Args:
+        gram: How many users watched both of two movies. [I, I]
+        dropout: p, the share of watched movies hidden.
+        ridge: λ.
+    """
+    regularised = gram.copy()
+    regularised[np.diag_indices_from(regularised)] += dropout / (1 - dropout) * np.diag(gram) + ridge
+    inverse: NDArray[np.float64] = scipy.linalg.inv(regularised, check_finite=False, overwrite_a=True)
+    weights: NDArray[np.float64] = -inverse / np.diag(inverse)
+    weights[np.diag_indices_from(weights)] = 0.0
+    return weights

@@ -75,7 +75,7 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
     tower_seed, ranking_seed = np.random.SeedSequence(seed).spawn(2)
     num_ratings = int((~np.isnan(data.interactions.ratings)).sum()) if rated else 0
     steps = steps_of(options, num_ratings) if rated else {}
-    stages = _Stages(progress, steps | {RANKING_STAGE: options.ranking_epochs if data.has_times else 1})
+    stages = _Stages(progress, steps | {RANKING_STAGE: max(1, options.ranking_epochs) if data.has_times else 1})
     content = movie_content(trained.movies, trained.encoder)
     tensors: dict[str, Tensor] = {}
     rating_size, noise_variance, cold_noise_variance = 0, 1.0, 0.0

@@ -37,17 +37,30 @@ class Options:
         implicit_movies: Movies, the most watched ones, with a row in that ridge, 1 or more; its time is cubic in it.
         implicit_damping: Watched movies at which that counts half, above 0. Recipe.
         prior_events: q, events that weigh against a trained vector as new ones come, above 0. Recipe.
-        ranking_size: Coordinates of the retrieval head with times, 1 or more. Recipe.
-        ranking_epochs: Passes over all users, 1 or more.
+        ranking_size: Coordinates of the log-linear part of the retrieval head with times, 1 or more. Recipe.
+        ranking_epochs: Passes over all users, 0 or more; at 0 only the closed form ranks.
+        ranking_movies: Movies, the most watched ones, that the log-linear part ranks, 1 or more; its time is linear in
+            it. The others are made from content.
         ranking_cuts: Cuts of each user's history in a pass, 1 or more. None: up to 30, fewer where the catalogue is
             large, and below 1 a share of the users, so that the time stays bounded.
-        ranking_batch: Users a step, 1 or more. Recipe.
+        ranking_batch: Users a step, 1 or more. None: 8 below 20 ratings a movie, else 32 as in the recipe.
         ranking_learning_rate: Of Adam, above 0. Recipe.
         ranking_weight_decay: L2 on the three tables, 0 or more. Recipe.
         history_dropout: Share of a history hidden at each cut, 0..1. Recipe.
         short_decay: Events after which the short memory has faded to 1/e, above 0. Recipe.
         long_decay: The same for the long memory. Recipe.
         flat_gain: Part of the long memory that never fades, 0 or more. Recipe.
+        closed_gain: Weight of the closed form beside the log-linear part, 0 or more; at 0 it is not solved. None: 2
+            below 20 ratings a movie, else .5.
+        closed_size: Coordinates of the closed form, 1 or more. None: 384 below 20 ratings a movie, else 128.
+        closed_movies: Movies, the most watched ones, that take part in it, 1 or more; its time is cubic and its memory
+            quadratic in it.
+        ease_ridge: λ of EASE in the closed form, above 0. None: 100 below 20 ratings a movie, else 300 as in the
+            recipe.
+        sequential_ridge: λ of its sequential ridge, above 0. None: 100 below 20 ratings a movie, else 500 as in the
+            recipe.
+        popularity_power: p of the factor (n + 1)^-p on its scores of a movie watched n times, 0 or more. None: .2 below
+            20 ratings a movie, else .1 as in the recipe.
         untimed_size: Coordinates of the retrieval head without times, 1 or more.
         untimed_dropout: EDLAE's p, 0 up to but not 1. Recipe.
         untimed_ridge: EDLAE's λ, above 0. Recipe.
@@ -80,15 +93,22 @@ class Options:
     implicit_damping: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e6})
     prior_events: float = field(default=5.0, metadata={"low": 1e-3, "high": 1e6})
     ranking_size: int = field(default=128, metadata={"low": 1, "high": 1024})
-    ranking_epochs: int = field(default=20, metadata={"low": 1, "high": 1000})
+    ranking_epochs: int = field(default=20, metadata={"low": 0, "high": 1000})
+    ranking_movies: int = field(default=4000, metadata={"low": 1, "high": 1000000})
     ranking_cuts: int | None = field(default=None, metadata={"low": 1, "high": 1000})
-    ranking_batch: int = field(default=32, metadata={"low": 1, "high": 4096})
+    ranking_batch: int | None = field(default=None, metadata={"low": 1, "high": 4096})
     ranking_learning_rate: float = field(default=3e-3, metadata={"low": 1e-6, "high": 1.0})
     ranking_weight_decay: float = field(default=1e-5, metadata={"low": 0.0, "high": 1.0})
     history_dropout: float = field(default=0.3, metadata={"low": 0.0, "high": 0.95})
     short_decay: float = field(default=2.0, metadata={"low": 0.1, "high": 1e6})
     long_decay: float = field(default=12.0, metadata={"low": 0.1, "high": 1e6})
     flat_gain: float = field(default=0.1, metadata={"low": 0.0, "high": 10.0})
+    closed_gain: float | None = field(default=None, metadata={"low": 0.0, "high": 1000.0})
+    closed_size: int | None = field(default=None, metadata={"low": 1, "high": 4096})
+    closed_movies: int = field(default=3000, metadata={"low": 1, "high": 20000})
+    ease_ridge: float | None = field(default=None, metadata={"low": 1e-3, "high": 1e9})
+    sequential_ridge: float | None = field(default=None, metadata={"low": 1e-3, "high": 1e9})
+    popularity_power: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
     untimed_size: int = field(default=256, metadata={"low": 1, "high": 4096})
     untimed_dropout: float = field(default=0.3, metadata={"low": 0.0, "high": 0.95})
     untimed_ridge: float = field(default=300.0, metadata={"low": 1e-3, "high": 1e9})

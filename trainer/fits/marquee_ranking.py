@@ -1,6 +1,7 @@
 """Fits the retrieval head of `marquee`: by order where the data has times, else by what is watched together."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.fits.closed_retrieval import ClosedFormConfig, fit_closed_form, most_watched
 from trainer.fits.content_ridge import fit_content_ridge
 from trainer.fits.edlae import fit_edlae
-from trainer.fits.log_linear import LogLinearConfig, fit_log_linear
+from trainer.fits.log_linear import LogLinear, LogLinearConfig, fit_log_linear
 from trainer.fits.marquee_options import Options
 from trainer.fits.trained_rows import TrainedRows, with_unknown_row
 from two_tower.models.marquee_config import LONG, SHORT, Memory
@@ -20,6 +22,13 @@ RANKING_STAGE = "retrieval head"
 _RANKED_CELLS = 1e9
 """Cuts x movies over the whole training of the retrieval head, at 100,000 rows: 30 cuts a user and epoch on ML-100K,
 about half a minute of one core. It grows with the root of the rows, so that a user is cut less often in larger data."""
+
+RATINGS_OF_A_DENSE_MOVIE = 20
+"""Below so many events a movie, as in latest-small with 10, the log-linear part learns too little and the closed form
+carries the head; ML-100K has 60. Constants on both sides: docs/experiments.md, 2026-11-21."""
+
+_POPULARITY_OF_NOBODY = 1e-4
+"""Far below any score of a history: it orders the list of a user who has none by popularity."""
 
 _MAX_CUTS = 30
 """More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
@@ -56,61 +65,190 @@ def fit_ranking_head(
         rng: For the head with times.
         stages: Told after each epoch.
     """
-    rows = trained.interactions
-    if timed:
-        head = fit_log_linear(
-            rows.user_rows,
-            rows.movie_rows,
-            rows.event_times_ms,
-            trained.num_movies,
-            _log_linear_config(options, trained),
-            rng,
-            lambda done, total: stages(RANKING_STAGE, done, total),
-        )
-        vectors, biases, user_bias = head.vectors.numpy(), head.biases.numpy(), head.user_bias
-        tables = {SHORT: head.short.numpy(), LONG: head.long.numpy()}
-    else:
-        stages(RANKING_STAGE, 0, 1)
-        linear = fit_edlae(
-            rows.user_rows,
-            rows.movie_rows,
-            trained.num_users,
-            trained.num_movies,
-            size=options.untimed_size,
-            dropout=options.untimed_dropout,
-            ridge=options.untimed_ridge,
-            max_movies=options.untimed_movies,
-        )
-        # Far below any score of a history: it orders the list of a user who has none by popularity.
-        biases = 1e-4 * np.log1p(np.bincount(rows.movie_rows, minlength=trained.num_movies))
-        vectors, user_bias = linear.outputs, torch.zeros(options.untimed_size)
-        tables = {LONG: linear.inputs}
-        stages(RANKING_STAGE, 1, 1)
+    counts = np.bincount(trained.interactions.movie_rows, minlength=trained.num_movies)
+    head = (_fit_timed if timed else _fit_untimed)(trained, counts, options, rng, stages)
     from_content = fit_content_ridge(
         content,
-        np.concatenate([vectors, biases[:, None]], axis=1),
-        np.ones(trained.num_movies),
+        np.concatenate([head.vectors, head.biases[:, None]], axis=1),
+        head.ranked.astype(np.float64),
         options.content_ridge,
     )
+    vectors, biases = _make_others(head, content, counts, from_content.coefficients)
     tensors = {
         "ranking.vectors": with_unknown_row(vectors),
         "ranking.biases": with_unknown_row(biases),
-        "ranking.user_bias": user_bias,
+        "ranking.user_bias": torch.from_numpy(head.user_bias),
         "ranking.from_content": torch.from_numpy(from_content.coefficients),
-    } | {f"ranking.{name}": with_unknown_row(table) for name, table in tables.items()}
+    } | {f"ranking.{name}": with_unknown_row(table) for name, table in head.tables.items()}
     tensors["ranking.memories"] = _remember(trained, memories, tensors)
     return tensors
 
 
-def _log_linear_config(options: Options, trained: TrainedRows) -> LogLinearConfig:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What ranks: score_i = u·vectors[i] + biases[i], u = user_bias + what the memories hold of the tables.
+
+    Attributes:
+        vectors: float32 [I, K]
+        biases: float [I]
+        user_bias: float32 [K]
+        tables: float32 [I, K] each
+        ranked: False for a movie of which the head learned nothing. [I]
+    """
+
+    vectors: NDArray[np.float32]
+    biases: NDArray[np.floating]
+    user_bias: NDArray[np.float32]
+    tables: dict[str, NDArray[np.float32]]
+    ranked: NDArray[np.bool_]
+
+
+def _fit_untimed(
+    trained: TrainedRows,
+    counts: NDArray[np.int64],
+    options: Options,
+    rng: np.random.Generator,
+    stages: Callable[[str, int, int], None],
+) -> _Head:
+    rows = trained.interactions
+    stages(RANKING_STAGE, 0, 1)
+    linear = fit_edlae(
+        rows.user_rows,
+        rows.movie_rows,
+        trained.num_users,
+        trained.num_movies,
+        size=options.untimed_size,
+        dropout=options.untimed_dropout,
+        ridge=options.untimed_ridge,
+        max_movies=options.untimed_movies,
+    )
+    stages(RANKING_STAGE, 1, 1)
+    return _Head(
+        linear.outputs,
+        _POPULARITY_OF_NOBODY * np.log1p(counts),
+        np.zeros(options.untimed_size, np.float32),
+        {LONG: linear.inputs},
+        np.ones(len(counts), np.bool_),
+    )
+
+
+def _fit_timed(
+    trained: TrainedRows,
+    counts: NDArray[np.int64],
+    options: Options,
+    rng: np.random.Generator,
+    stages: Callable[[str, int, int], None],
+) -> _Head:
+    """Puts the log-linear part and the closed form side by side: their coordinates, so their scores are added."""
+    rows, num_movies = trained.interactions, trained.num_movies
+    sequence = rows.user_rows, rows.movie_rows, rows.event_times_ms
+    sparse = len(rows) < RATINGS_OF_A_DENSE_MOVIE * num_movies
+    chosen = most_watched(counts, options.ranking_movies)
+    ranked = np.zeros(num_movies, np.bool_)
+    short: list[NDArray[np.float32]] = []
+    long: list[NDArray[np.float32]] = []
+    vectors: list[NDArray[np.float32]] = []
+    biases: NDArray[np.floating] = _POPULARITY_OF_NOBODY * np.log1p(counts)
+    user_bias = np.zeros(0, np.float32)
+    if options.ranking_epochs:
+        head = _fit_log_linear(trained, chosen, options, sparse, rng, stages)
+        ranked[chosen] = True
+        biases = _spread_out(head.biases, chosen, num_movies)
+        user_bias = head.user_bias.numpy()
+        for parts, part in ((short, head.short), (long, head.long), (vectors, head.vectors)):
+            parts.append(_spread_out(part, chosen, num_movies))
+    else:
+        stages(RANKING_STAGE, 0, 1)
+        ranked[:] = True
+    gain = _given(options.closed_gain, 2.0 if sparse else 0.5)
+    if gain > 0 or not options.ranking_epochs:
+        closed = fit_closed_form(*sequence, num_movies, _closed_form_config(options, sparse), rng)
+        short.append(closed.short)
+        long.append(closed.long)
+        vectors.append(np.float32(gain if options.ranking_epochs else 1) * closed.vectors)
+    tables = {SHORT: np.concatenate(short, axis=1), LONG: np.concatenate(long, axis=1)}
+    width = tables[SHORT].shape[1]
+    if not options.ranking_epochs:
+        stages(RANKING_STAGE, 1, 1)
+    return _Head(
+        np.concatenate(vectors, axis=1), biases, np.pad(user_bias, (0, width - len(user_bias))), tables, ranked
+    )
+
+
+def _fit_log_linear(
+    trained: TrainedRows,
+    chosen: NDArray[np.int64],
+    options: Options,
+    sparse: bool,
+    rng: np.random.Generator,
+    stages: Callable[[str, int, int], None],
+) -> LogLinear:
+    rows = trained.interactions
+    places = np.full(trained.num_movies, -1, np.int32)
+    places[chosen] = np.arange(len(chosen), dtype=np.int32)
+    kept = places[rows.movie_rows] >= 0
+    return fit_log_linear(
+        rows.user_rows[kept],
+        places[rows.movie_rows[kept]],
+        rows.event_times_ms[kept],
+        len(chosen),
+        _log_linear_config(options, trained, len(chosen), sparse),
+        rng,
+        lambda done, total: stages(RANKING_STAGE, done, total),
+    )
+
+
+def _make_others(
+    head: _Head, content: NDArray[np.float32], counts: NDArray[np.int64], from_content: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
+    """Returns vectors and biases in which movies that the head did not rank are made as unknown movies are.
+
+    But for their popularity, which is known: a bias starts at half of log(n + 1), as in the log-linear part.
+    """
+    if head.ranked.all():
+        return head.vectors, head.biases
+    others = ~head.ranked
+    made = np.pad(content[others], ((0, 0), (0, 1)), constant_values=1) @ from_content  # [o, K + 1]
+    vectors, biases = head.vectors.copy(), head.biases.copy()
+    vectors[others] = made[:, :-1]
+    popularity = 0.5 * np.log1p(counts)
+    biases[others] = made[:, -1] + popularity[others] - popularity[head.ranked].mean()
+    return vectors, biases
+
+
+def _spread_out(part: Tensor, chosen: NDArray[np.int64], num_movies: int) -> NDArray[np.float32]:
+    """Returns the rows of the chosen movies at their places among all, the others zeros."""
+    whole = np.zeros((num_movies, *part.shape[1:]), np.float32)
+    whole[chosen] = part.numpy()
+    return whole
+
+
+def _given(option: float | None, default: float) -> float:
+    return default if option is None else option
+
+
+def _closed_form_config(options: Options, sparse: bool) -> ClosedFormConfig:
+    return ClosedFormConfig(
+        size=options.closed_size or (384 if sparse else 128),
+        max_movies=options.closed_movies,
+        ease_ridge=_given(options.ease_ridge, 100.0 if sparse else 300.0),
+        sequential_ridge=_given(options.sequential_ridge, 100.0 if sparse else 500.0),
+        popularity_power=_given(options.popularity_power, 0.2 if sparse else 0.1),
+        short_decay=options.short_decay,
+        long_decay=options.long_decay,
+        flat_gain=options.flat_gain,
+    )
+
+
+def _log_linear_config(options: Options, trained: TrainedRows, num_movies: int, sparse: bool) -> LogLinearConfig:
     cells = _RANKED_CELLS * max(1.0, len(trained.interactions) / 1e5) ** 0.5
-    affordable = cells / (options.ranking_epochs * trained.num_users * trained.num_movies)
+    affordable = cells / (options.ranking_epochs * trained.num_users * num_movies)
     return LogLinearConfig(
         size=options.ranking_size,
         epochs=options.ranking_epochs,
         cuts_per_user=options.ranking_cuts or int(np.clip(affordable, 1, _MAX_CUTS)),
         user_share=1.0 if options.ranking_cuts else min(1.0, affordable),
-        batch_users=options.ranking_batch,
+        batch_users=options.ranking_batch or (8 if sparse else 32),
         learning_rate=options.ranking_learning_rate,
         weight_decay=options.ranking_weight_decay,
         history_dropout=options.history_dropout,
