@@ -13,6 +13,7 @@ from marquee.v1 import feature_service_pb2
 from feature_service.catalogue import Catalogue
 from feature_service.change_ring import ChangeRing
 from feature_service.change_watch import ChangeWatch
+from feature_service.cluster_link import ClusterLink
 from feature_service.embedded_redis import EmbeddedRedis
 from feature_service.event_log import EventLog
 from feature_service.handlers import FeatureHandlers
@@ -38,7 +39,13 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         if url == EMBEDDED:
             embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))
             url = embedded.url
-        link = RedisLink(url, timeout_s=settings.redis_timeout_s, max_connections=settings.redis_connections)
+        link_kind = ClusterLink if settings.redis_cluster else RedisLink
+        link = link_kind(
+            url,
+            timeout_s=settings.redis_timeout_s,
+            max_connections=settings.redis_connections,
+            num_replicas_to_wait_for=1 if settings.write_ack == "replica" else 0,
+        )
         stack.push_async_callback(link.close)
 
         marks = StoreMarks(link)

@@ -16,6 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from feature_service import keys
 from feature_service.change_ring import ChangeRing
 from feature_service.redis_link import RedisLink, describe
+from service_runtime.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 _PING_EVERY_S = 1.0
@@ -25,7 +26,7 @@ _CHANNEL = "__redis__:invalidate"
 
 
 class ChangeWatch:
-    """Follows one Redis and tells a ring."""
+    """Follows all masters of a Redis and tells a ring."""
 
     def __init__(self, link: RedisLink, ring: ChangeRing, rng: random.Random, clock: Callable[[], float]) -> None:
         """Stores whom to follow and whom to tell; `clock` gives monotonic seconds."""
@@ -39,41 +40,51 @@ class ChangeWatch:
         while True:
             try:
                 await self._follow()
-            except (exceptions.RedisError, OSError, TimeoutError) as error:
-                _log.warning("change_feed_lost", reason=describe(error))
-            except Exception as error:  # noqa: BLE001  nobody else would notice that nothing is followed any more
-                _log.error("change_feed_failed", exc_info=error)
+            except* (exceptions.RedisError, OSError, TimeoutError) as errors:
+                _log.warning("change_feed_lost", reason=describe(errors.exceptions[0]))
+            except* Unavailable as errors:
+                _log.warning("change_feed_lost", reason=str(errors.exceptions[0]))
+            except* Exception as errors:  # noqa: BLE001  nobody else would notice that nothing is followed any more
+                _log.error("change_feed_failed", exc_info=errors)
             self._ring.reset(live=False)
             await asyncio.sleep(_RETRY_AFTER_S * self._rng.uniform(0.5, 1.5))
 
     async def _follow(self) -> None:
-        connection = self._link.new_connection()
+        connections = await self._link.new_connections()
+        layout = self._link.layout()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await _subscribe(connection)
+            for connection in connections:
+                await connection.connect()  # type: ignore[no-untyped-call]
+                await _subscribe(connection)
             self._ring.reset(live=True)
-            _log.info("change_feed_live")
-            await self._listen(connection)
+            _log.info("change_feed_live", num_servers=len(connections))
+            async with asyncio.TaskGroup() as group:
+                for place, connection in enumerate(connections):
+                    group.create_task(self._listen(connection, layout, tells_silence=place == 0))
         finally:
-            await connection.disconnect(nowait=True)
+            for connection in connections:
+                await connection.disconnect(nowait=True)
 
-    async def _listen(self, connection: AbstractConnection) -> None:
+    async def _listen(self, connection: AbstractConnection, layout: object, *, tells_silence: bool) -> None:
         heard = asked = self._clock()
         while True:
             message = await connection.read_response(timeout=_PING_EVERY_S / 2)
             now = self._clock()
             if message is not None:
                 heard = now
-                self._tell(message)
+                self._tell(message, tells_silence=tells_silence)
             elif now - heard > _SILENT_FOR_S:
                 raise TimeoutError("Redis does not answer in time")
             if now - asked >= _PING_EVERY_S:
                 asked = now
+                if self._link.layout() != layout:
+                    raise ConnectionError("keys moved to other servers")
                 await connection.send_command("PING")
 
-    def _tell(self, message: list[bytes | list[bytes] | None]) -> None:
+    def _tell(self, message: list[bytes | list[bytes] | None], *, tells_silence: bool) -> None:
         if message[0] == b"pong":
-            self._ring.add([])
+            if tells_silence:
+                self._ring.add([])
             return
         changed = message[2]
         if not isinstance(changed, list):

@@ -75,15 +75,14 @@ class EventLog:
         per_partition = limit // NUM_PARTITIONS
         asked = _parse(token)
         since = START if asked is None else asked[1]
-        # The counters first: what they count was there when the ranges are read, or was trimmed.
-        marks, *replies = await self._link.commands(
-            [
-                ("MGET", *STORE_KEYS, *(log_position(partition) for partition in _PARTITIONS)),
-                *(_range(partition, since[partition] + 1, per_partition) for partition in _PARTITIONS),
-            ]
-        )
-        epoch, pointer = await self._marks.resolve(marks[:2])
-        newest = [int(value or 0) for value in marks[2:]]
+        # Each counter before its range: what it counts was there when the range is read, or was trimmed.
+        commands: list[Command] = [("MGET", *STORE_KEYS)]
+        for partition in _PARTITIONS:
+            commands.append(("GET", log_position(partition)))
+            commands.append(_range(partition, since[partition] + 1, per_partition))
+        marks, *answers = await self._link.commands(commands)
+        epoch, pointer = await self._marks.resolve(marks)
+        newest, replies = [int(value or 0) for value in answers[::2]], answers[1::2]
         if asked is not None and asked[0] != epoch:
             raise FailedPrecondition("the position is of another store; take a new snapshot", reason="FOREIGN_EPOCH")
         if any(have > there for have, there in zip(since, newest, strict=True)):

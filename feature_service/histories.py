@@ -156,7 +156,7 @@ class Histories:
         places = {user_id: user_keys(user_id) for user_id in merges}
         groups = by_partition(places)
         scripts = [self._command(partition, user_ids, places, merges) for partition, user_ids in groups.items()]
-        marks, *replies = await self._link.commands([("MGET", *STORE_KEYS), *scripts])
+        marks, *replies = await self._link.write([("MGET", *STORE_KEYS), *scripts])
         epoch, _ = await self._marks.resolve(marks)
         found: dict[str, tuple[int, int, str]] = {}
         for (partition, user_ids), reply in zip(groups.items(), replies, strict=True):

@@ -1,6 +1,7 @@
 """Names what feature_service can be told, as FEATURE_* variables. The only place that reads the environment."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -27,6 +28,16 @@ class FeatureSettings(ServiceSettings):
         description=(
             "redis://, rediss:// or unix:// of a Redis 6.2 or newer, or `embedded`: start a redis-server of our own "
             "in FEATURE_DATA_DIR and stop it with the service."
+        ),
+    )
+    redis_cluster: bool = Field(
+        default=False, description="Whether FEATURE_REDIS_URL names a server of a Redis cluster, by which it is found."
+    )
+    write_ack: Literal["local", "replica"] = Field(
+        default="local",
+        description=(
+            "When a write counts as done: `local` once the server has it, which a failover may lose, or `replica` "
+            "once a replica has it too; else UNAVAILABLE."
         ),
     )
     data_dir: Path = Field(default=Path(".run/redis"), description="Folder of the embedded Redis; made if absent.")

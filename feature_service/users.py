@@ -121,7 +121,7 @@ class Users:
                 touched += (places[user_id].state, places[user_id].tombstone, places[user_id].seen)
                 arguments += changes[user_id].arguments()
             commands.append(("EVAL", script("upsert_profiles"), len(touched), *touched, *arguments))
-        marks, *replies = await self._link.commands([("MGET", *STORE_KEYS), *commands])
+        marks, *replies = await self._link.write([("MGET", *STORE_KEYS), *commands])
         epoch, _ = await self._marks.resolve(marks)
         versions = {}
         for (partition, user_ids), counters in zip(groups.items(), replies, strict=True):
@@ -137,7 +137,7 @@ class Users:
         touched = (version_counter(partition), *logs, place.state, place.tombstone, place.seen)
         arguments = (self._now_ms(), self._log_entries, place.digest)
         evaluate = ("EVAL", script("delete_user"), len(touched), *touched, *arguments)
-        marks, (existed, counter) = await self._link.commands([("MGET", *STORE_KEYS), evaluate])
+        marks, (existed, counter) = await self._link.write([("MGET", *STORE_KEYS), evaluate])
         epoch, _ = await self._marks.resolve(marks)
         return bool(existed), user_version(epoch, partition, counter)
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from marquee.client.channel import open_channel
 from marquee.v1 import feature_service_pb2_grpc
-from pydantic import SecretStr
 
 from feature_service.__main__ import serving
 from feature_service.settings import FeatureSettings
@@ -25,9 +25,9 @@ async def until_ready(channel: grpc.aio.Channel, timeout_s: float = 30.0) -> Non
 
 
 @pytest.fixture
-async def feature_address(redis_url: str) -> AsyncIterator[str]:
+async def feature_address(redis_settings: dict[str, Any]) -> AsyncIterator[str]:
     """host:port of a feature_service whose store is empty."""
-    settings = FeatureSettings(redis_url=SecretStr(redis_url), listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
     async with serving(settings) as server:
         async with open_channel(server.address) as channel:
             await until_ready(channel)

@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from feature_service.cluster_link import ClusterLink
 from feature_service.redis_link import RedisLink
 from feature_service.store import StoreMarks
+from tests.redis_server import ON_CLUSTER
 
 
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[RedisLink]:
     """A connection to an empty Redis."""
-    link = RedisLink(redis_url, timeout_s=5, max_connections=4)
+    link = (ClusterLink if ON_CLUSTER else RedisLink)(redis_url, timeout_s=5, max_connections=4)
     await link.probe()
     yield link
     await link.close()

@@ -5,17 +5,21 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import redis
 from marquee.client.channel import open_channel
 from marquee.client.errors import read_error
 from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import feature_service_pb2_grpc
-from pydantic import SecretStr
 
 from feature_service.__main__ import serving
 from feature_service.change_ring import MAX_SUBSCRIBERS
 from feature_service.settings import FeatureSettings
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
+from tests.redis_server import ON_CLUSTER
+
+# A cluster has to be told which server to ask; one server takes no such word.
+A_MASTER = {"target_nodes": redis.RedisCluster.RANDOM} if ON_CLUSTER else {}
 
 
 @pytest.fixture
@@ -68,9 +72,9 @@ async def test_every_kind_of_change_is_told(stub, feed):
     assert (await feed.until(lambda answer: answer.catalogue_changed)).live
 
 
-async def test_a_change_by_another_replica_is_told(stub, feed, redis_url):
+async def test_a_change_by_another_replica_is_told(stub, feed, redis_settings):
     """The feed comes from Redis, not from the calls of this process."""
-    settings = FeatureSettings(redis_url=SecretStr(redis_url), listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
     async with serving(settings) as other, open_channel(other.address) as channel:
         await until_ready(channel)
         other_stub = feature_service_pb2_grpc.FeatureServiceStub(channel)
@@ -103,7 +107,7 @@ async def test_a_subscriber_resumes_over_a_new_connection(stub, feed):
 
 async def test_a_lost_redis_is_told(stub, feed, raw_redis):
     """While nobody can tell what changes the feed is not live; then everything is to be forgotten."""
-    raw_redis.client_kill_filter(_type="pubsub")
+    raw_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub", **A_MASTER)
 
     lost = await feed.until(lambda answer: answer.reset)
     back = await feed.until(lambda answer: answer.live)

@@ -4,6 +4,8 @@ import pytest
 
 from feature_service.durability import describe_durability
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 
 @pytest.mark.parametrize(
     ("settings", "promise"),

@@ -13,6 +13,8 @@ from feature_service import embedded_redis
 from feature_service.embedded_redis import EmbeddedRedis, check_folder, find_server, server_version
 from service_runtime.server import StartError
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 
 def running_servers(data_dir: Path) -> list[int]:
     """Returns the ids of the redis-servers whose working directory is a folder; each rewrites its own title."""

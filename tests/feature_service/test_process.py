@@ -24,6 +24,9 @@ from tests.feature_service.test_embedded_redis import running_servers
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
+
 class Service:
     """A running feature_service; its log is read as it grows."""
 

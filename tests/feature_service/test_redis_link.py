@@ -7,6 +7,8 @@ import pytest
 from feature_service.redis_link import RedisLink
 from service_runtime.errors import Unavailable
 
+pytestmark = pytest.mark.usefixtures("one_server")
+
 
 def num_calls(raw_redis, command: str) -> int:
     stats = raw_redis.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})

@@ -1,0 +1,126 @@
+"""Talks to a Redis cluster as `redis_link` talks to one server. Knows slots and servers; knows no key by name.
+
+Reads of a loop turn travel as one MGET a hash tag, all those of a server in one pipeline, servers side by side.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.retry import Retry
+
+from feature_service.redis_link import BACKOFF, Command, RedisLink
+from service_runtime.errors import Unavailable
+
+_RETRIES = 3
+
+
+class ClusterLink(RedisLink):
+    """Connections to all servers of a cluster."""
+
+    _cluster: RedisCluster
+
+    def _open(self, url: str, max_connections: int) -> None:
+        arguments: dict[str, Any] = dict(parse_url(url))
+        host, port = arguments.pop("host", "127.0.0.1"), arguments.pop("port", 6379)
+        arguments.pop("db", None)  # a cluster has one
+        if arguments.pop("connection_class", None) is not None:
+            arguments["ssl"] = True
+        # One that is under way has one connection to each server; redis-py fails where it runs out of them.
+        self._places = asyncio.Semaphore(max_connections)
+        self._cluster = RedisCluster(
+            host=host,
+            port=port,
+            max_connections=max_connections,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            # Moved slots and lost servers are found out by failing; the caller's deadline bounds all tries together.
+            retry=Retry(BACKOFF, _RETRIES),
+            **arguments,
+        )
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._cluster.aclose()
+
+    async def command(self, *command: bytes | str | int) -> Any:
+        """Sends one command to the server of its keys, or to any if it has none, and returns its answer.
+
+        Raises:
+            Unavailable: The cluster cannot be asked.
+        """
+        async with self._translated(), self._place():
+            return await self._cluster.execute_command(*command)
+
+    async def new_connections(self) -> list[AbstractConnection]:
+        """Returns a connection to each master, as `RedisLink.new_connections`."""
+        async with self._translated():
+            await self._cluster.initialize()
+        return [
+            node.connection_class(**{**node.connection_kwargs, "protocol": 2}) for node in self._cluster.get_primaries()
+        ]
+
+    def layout(self) -> object:
+        """Returns which master has which slots, as far as it is known."""
+        slots = self._cluster.nodes_manager.slots_cache
+        return {slot: nodes[0].name for slot, nodes in slots.items()}
+
+    async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        places: dict[bytes, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(_tag(key), []).append(place)
+        reads: list[Command] = [("MGET", *(keys[place] for place in group)) for group in places.values()]
+        values: list[bytes | None] = [None] * len(keys)
+        for group, found in zip(places.values(), await self.commands(reads), strict=True):
+            for place, value in zip(group, found, strict=True):
+                values[place] = value
+        return values
+
+    async def _pipeline(self, commands: Sequence[Command], num_replicas: int) -> list[Any]:
+        await self._cluster.initialize()
+        pipeline = self._cluster.pipeline()
+        written: dict[str, ClusterNode] = {}
+        for command in commands:
+            pipeline.execute_command(*command)
+            if num_replicas and command[0] == "EVAL":
+                node = self._master_of(command)
+                written[node.name] = node
+        # On the connection that wrote: a pipeline has one to each server.
+        for node in written.values():
+            pipeline.execute_command("WAIT", num_replicas, self._wait_ms(), target_nodes=node)
+        async with self._place():
+            answers: list[Any] = await pipeline.execute()
+        if written:
+            self._require_replicas(answers[len(commands) :])
+            self._require_same_masters(commands, set(written))
+        return answers[: len(commands)]
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        async with self._places:
+            try:
+                yield
+            except AttributeError as error:
+                # redis-py 8.1 takes the connections to a lost server away from those who are using them.
+                if error.name not in ("writelines", "read", "drain", "get_extra_info"):
+                    raise
+                raise ConnectionError("the server was lost") from error
+
+    def _master_of(self, command: Command) -> ClusterNode:
+        slot = self._cluster.keyslot(command[3])
+        node: ClusterNode = self._cluster.nodes_manager.get_node_from_slot(slot)
+        return node
+
+    def _require_same_masters(self, commands: Sequence[Command], written: set[str]) -> None:
+        """Refuses a write whose slots moved meanwhile: the servers that were waited for may not be those that wrote."""
+        if {self._master_of(command).name for command in commands if command[0] == "EVAL"} != written:
+            raise Unavailable(
+                "slots of the Redis cluster are moving; repeat the write", reason="NOT_REPLICATED", retry_after_s=0.5
+            )
+
+
+def _tag(key: bytes) -> bytes:
+    return key[: key.index(b"}")]
