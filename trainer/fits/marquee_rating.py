@@ -24,7 +24,7 @@ from two_tower.models.marquee_content import num_profile_rows, profile_rows
 TOWER_STAGE = "movie tower"
 MACHINE_STAGE = "factorisation machine"
 
-_MANY_RATINGS = 300_000
+MANY_RATINGS = 300_000
 """Between MovieLens latest-small (100,836) and MovieLens 1M: the recipe's constants differ on the two sides."""
 
 _CONTENT_DAMPING = 10.0
@@ -54,7 +54,7 @@ def steps_of(options: Options, num_ratings: int) -> dict[str, int]:
     """Returns how many steps each stage will report."""
     steps = {TOWER_STAGE: options.tower_epochs} if options.machine_share < 1 else {}
     if options.machine_share > 0:
-        steps[MACHINE_STAGE] = _machine_config(options, num_ratings).iterations
+        steps[MACHINE_STAGE] = machine_config(options, num_ratings).iterations
     return steps
 
 
@@ -79,12 +79,12 @@ def fit_rating_head(
     rows = RatedRows(trained, rated, max(float(residuals.std()), 1e-6) / RESIDUAL_SPREAD)
     members = []
     if options.machine_share < 1:
-        config = _tower_config(options, len(rated), trained.num_movies)
+        config = tower_config(options, len(rated), trained.num_movies)
         tower = fit_tower(rows, content, config, rng, lambda done, total: stages(TOWER_STAGE, done, total))
         members.append((1 - options.machine_share, tower))
     if options.machine_share > 0:
         machine = fit_machine(
-            rows, _machine_config(options, len(rated)), rng, lambda done, total: stages(MACHINE_STAGE, done, total)
+            rows, machine_config(options, len(rated)), rng, lambda done, total: stages(MACHINE_STAGE, done, total)
         )
         members.append((options.machine_share, machine))
     return make_rating_head(trained, content, blend(members), options, float(residuals.var()))
@@ -104,7 +104,7 @@ def make_rating_head(
     """
     ratings = trained.interactions.ratings
     counts = np.bincount(trained.interactions.movie_rows[~np.isnan(ratings)], minlength=trained.num_movies)
-    many = counts.sum() >= _MANY_RATINGS
+    many = counts.sum() >= MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
     spread = options.prior_spread or (2.0 if many else 1.2)
     # A user's bias is the weight of a constant coordinate.
@@ -171,8 +171,9 @@ def fit_prior_of_strangers(
     return added
 
 
-def _tower_config(options: Options, num_ratings: int, num_movies: int) -> AutoencoderConfig:
-    many = num_ratings >= _MANY_RATINGS
+def tower_config(options: Options, num_ratings: int, num_movies: int) -> AutoencoderConfig:
+    """Returns how the movie tower is trained on so many ratings of so many movies."""
+    many = num_ratings >= MANY_RATINGS
     per_movie = num_ratings / max(num_movies, 1)
     # Through the recipe's three points: 6e-4 at 10 ratings a movie, 4e-4 at 60, 1.5e-4 at 260.
     weight_decay = float(np.interp(np.log(per_movie), np.log([10, 60, 260]), [6e-4, 4e-4, 1.5e-4]))
@@ -187,8 +188,9 @@ def _tower_config(options: Options, num_ratings: int, num_movies: int) -> Autoen
     )
 
 
-def _machine_config(options: Options, num_ratings: int) -> MachineConfig:
-    many = num_ratings >= _MANY_RATINGS
+def machine_config(options: Options, num_ratings: int) -> MachineConfig:
+    """Returns how the factorisation machine is sampled on so many ratings."""
+    many = num_ratings >= MANY_RATINGS
     iterations = options.machine_iterations or (200 if many else 300)
     return MachineConfig(
         rank=options.machine_rank or (24 if many else 10),
