@@ -92,10 +92,15 @@ class TowerSteps:
 
     def train(self, samples: Samples, batch_size: int) -> float:
         """Takes a step on each batch in turn; returns the sum of squared errors, each before its step."""
+        # Without a sign the compiler need not think of rows counted from the end: a sixth of the time.
+        users, movies, history, genders, occupations = (
+            rows.astype(np.uint64)
+            for rows in (samples.users, samples.movies, samples.history, samples.genders, samples.occupations)
+        )
         squared_error: float = _train(
-            (samples.users, samples.movies, samples.history),
+            (users, movies, history),
             samples.shares,
-            (samples.genders, samples.occupations),
+            (genders, occupations),
             (samples.ages, samples.years, samples.targets),
             samples.genres,
             batch_size,
