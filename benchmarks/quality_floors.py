@@ -2,9 +2,9 @@
 
     python benchmarks/quality_floors.py [--jobs 2]
 
-Several seeds draw several splits, or several orders of tied times. Answers are kept with those of benchmarks/quality.py,
-so what one of the two has fitted the other does not fit again: with nothing there about forty minutes of one core. Needs
-MARQUEE_DATA.
+Several seeds draw several splits, or several orders of tied times. Answers are kept with those of
+benchmarks/quality.py, so what one of the two has fitted the other does not fit again: with nothing there about forty
+minutes of one core. Needs MARQUEE_DATA.
 """
 
 import argparse
