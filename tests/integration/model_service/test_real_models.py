@@ -136,9 +136,7 @@ def mixed_tasks(data: Dataset, num_movies: int) -> list[Task]:
         tasks.append(RatingTask("c", users, positions, rng.integers(0, num_movies, 7).astype(np.int64), True))
         movie_filter = MovieFilter(genres_any=("drama",) if number % 2 else ())
         tasks.append(
-            TopKTask(
-                "c", users, Wish(1 + number, (number % 4) / 4, number % 3), movie_filter, exclude_seen=bool(number % 3)
-            )
+            TopKTask("c", users, Wish(1 + number, explain=number % 3), movie_filter, exclude_seen=bool(number % 3))
         )
         tasks.append(SimilarTask("c", int(rng.integers(num_movies)), 1 + number, movie_filter))
     return tasks
