@@ -105,6 +105,9 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
         require_profiles(data)
     holdout = request.holdout or default_holdout(data)
     parts = divide(snapshot, holdout, request.seed, request.judged_on)
+    changes: tuple[str, ...] = ()
+    if fit.fit_to_machine is not None:
+        options, changes = fit.fit_to_machine(replace(data, interactions=parts.train), options)
     state = _state(fit, registry, request, parts, options)
     try:
         fitted = _fit(fit, request, data, parts.train, options, progress, state)
@@ -119,7 +122,7 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
         state.discard()
     if labels_before is None:
         registry.set_label(request.label, manifest.version, reason="the first checkpoint under this label")
-    return Outcome(folder, manifest, evaluation, labels_before is None, (*data.notes, *parts.notes))
+    return Outcome(folder, manifest, evaluation, labels_before is None, (*data.notes, *parts.notes, *changes))
 
 
 def require_model_of_processes(model: str) -> None:

@@ -31,6 +31,9 @@ FITS = {
 }
 """Model name → module with `Options`, a frozen dataclass whose every field has a default, and `fit`."""
 
+_PLANS = {"marquee": "trainer.fits.marquee_memory"}
+"""Model name → module with `fit_to_machine`, where the fit takes more memory than its data."""
+
 
 class Progress(Protocol):
     """Is told how far a fit has come."""
@@ -66,11 +69,14 @@ class Fit:
         fit: Makes it.
         keeps_state: Whether `fit` takes a `state` (`trainer.fits.training_state`) to be resumed from, and trains in
             several processes that torchrun started.
+        fit_to_machine: Changes options so that a fit to a data set stays within this machine's memory, and says what
+            it changed, one sentence each; None for a model whose memory is that of its data.
     """
 
     options_class: type[Any]
     fit: FitFunction
     keeps_state: bool = False
+    fit_to_machine: Callable[[Dataset, Any], tuple[Any, tuple[str, ...]]] | None = None
 
 
 def silent(done: int, total: int, message: str, figures: Mapping[str, float] | None = None) -> None:
@@ -87,4 +93,5 @@ def fit_function(name: str) -> Fit:
         raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(sorted(FITS))}")
     module = import_module(FITS[name])
     fit: Callable[..., Model] = module.fit
-    return Fit(module.Options, fit, getattr(module, "KEEPS_STATE", False))
+    plan = import_module(_PLANS[name]).fit_to_machine if name in _PLANS else None
+    return Fit(module.Options, fit, getattr(module, "KEEPS_STATE", False), plan)
