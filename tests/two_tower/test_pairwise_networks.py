@@ -86,10 +86,10 @@ def test_content_fc_is_a_plain_network_over_all_columns(
     assert embedded.known.tolist() == [True, True, True, False]
 
 
-def collab(encoder: FeatureEncoder, pooling: str, *, rounded: bool = False) -> NnCollab:
+def collab(encoder: FeatureEncoder, pooling: str, *, rounded: bool = False, padded: int = 0) -> NnCollab:
     """A network whose hidden layer passes its first inputs on and adds them up."""
     kind = NnCollab if pooling == "none" else NnCollabGenre
-    config = CollabConfig(1, 1, 0 if pooling == "none" else 1, pooling, 0, 5.5, rounded, 3, 4, Range(0, 0, 0),
+    config = CollabConfig(1, 1, 0 if pooling == "none" else 1, pooling, padded, 0, 5.5, rounded, 3, 4, Range(0, 0, 0),
                           Range(0, 0, 0), SCALE)  # fmt: skip
     network = kind.make_network(config, encoder.vocabularies())
     with torch.no_grad():
@@ -131,6 +131,15 @@ def test_genres_are_pooled_as_asked(
     inputs = model.embed_movies(movies).inputs[:, 0].tolist()
 
     assert inputs == pytest.approx([1 + expected[0], -3 + expected[1], 4 + expected[2], 0.25 + expected[3]])
+
+
+def test_padding_that_is_a_genre_counts_as_the_bug_had_it(encoder: FeatureEncoder, movies: MovieColumns) -> None:
+    """Lists are filled up to three with Comedy, 10: Crime and Drama get one, no genres at all get three."""
+    model = collab(encoder, "sum", padded=3)
+
+    inputs = model.embed_movies(movies).inputs[:, 0].tolist()
+
+    assert inputs == pytest.approx([1 + 50 + 10, -3 + 40 + 20, 4 + 10 + 20, 0.25 + 30])
 
 
 def test_ratings_are_rounded_if_that_is_wished(encoder: FeatureEncoder) -> None:

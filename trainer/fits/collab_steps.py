@@ -59,8 +59,7 @@ class CollabSteps:
         self._choose = choose
         self._users, self._movies = learn.users.numpy(), learn.movies.numpy()  # [n], [n]
         self._ratings = learn.ratings.numpy()  # [n]
-        # A genre counts once however many it has beside it, but in the mean.
-        self._genre_weights = genres if config.pooling == "mean" else (genres > 0).astype(np.float32)  # [movies, G]
+        self._genre_weights = network.genre_weights(torch.from_numpy(genres)).numpy()  # [movies, G]
 
         def adam(weights: Tensor, *, late: bool = False) -> LateAdam:
             table = weights.detach().numpy().reshape(-1, weights.shape[-1])

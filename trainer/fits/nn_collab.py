@@ -86,6 +86,7 @@ def fit_as(
     seed: int,
     progress: Progress,
     validation: Interactions | None,
+    padded_genres: int = 0,
 ) -> ModelT:
     """Fits either form of the network; see `fit`."""
     scale = require_scale(data, kind.name)
@@ -95,6 +96,7 @@ def fit_as(
         movie_width=embedding_width(len(data.movies)),
         genre_width=0 if pooling == "none" else embedding_width(len(encoder.genres)),
         pooling=pooling,
+        padded_genres=padded_genres,
         low=scale.low - scale.step * options.margin,
         high=scale.high + scale.step * options.margin,
         rounded=options.rounded,

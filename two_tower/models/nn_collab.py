@@ -33,6 +33,8 @@ class Config:
         movie_width: Width of a movie's embedding.
         genre_width: Width of a genre's embedding, 0 without genres.
         pooling: How a movie's genres become one vector: none, sum, mean, or concat, a place for each genre.
+        padded_genres: 0, or the notebook's bug: every list of genres is filled up to this length with the first genre
+            of the vocabulary, as if the movie were of it so many times.
         low: Where the sigmoid starts.
         high: Where the sigmoid ends.
         rounded: Whether ratings are rounded to the steps of the scale.
@@ -47,6 +49,7 @@ class Config:
     movie_width: int
     genre_width: int
     pooling: str
+    padded_genres: int
     low: float
     high: float
     rounded: bool
@@ -64,6 +67,8 @@ class Config:
             problems.append(f"config.pooling is {self.pooling!r}; it is one of {', '.join(POOLINGS)}")
         if not (self.genre_width == 0 if self.pooling == "none" else 0 < self.genre_width <= 4096):
             problems.append("config.genre_width is 0 where pooling is 'none', else from 1 to 4096")
+        if self.padded_genres < 0:
+            problems.append("config.padded_genres is not below 0")
         if not self.low < self.high:
             problems.append("config.low is below config.high")
         if problems:
@@ -83,6 +88,7 @@ class CollabNetwork(nn.Module):
         self.movie_layer = nn.Linear(config.movie_width + genre_inputs, HIDDEN_WIDTH, bias=False)
         self.output = nn.Linear(HIDDEN_WIDTH, 1)
         self._pooling = config.pooling
+        self._padded_genres = config.padded_genres
 
     def user_part(self, ids: Tensor) -> Tensor:
         """Returns a user's part of the hidden layer from his embedding. [B, user_width] → [B, H]."""
@@ -92,16 +98,23 @@ class CollabNetwork(nn.Module):
         """Returns a movie's part of the hidden layer from what `movie_vectors` gave. [B, V] → [B, H]."""
         return torch.as_tensor(self.movie_layer(movies))
 
+    def genre_weights(self, shares: Tensor) -> Tensor:
+        """Returns how often each genre counts: once, or by its share in the mean, and more if padded. [B, G]."""
+        flags = (shares > 0).to(shares.dtype)  # [B, G]
+        if self._padded_genres and flags.shape[1] > 1:
+            flags[:, 1] += (self._padded_genres - flags.sum(dim=-1)).clamp(min=0)
+        if self._pooling == "mean":
+            return flags / flags.sum(dim=-1, keepdim=True).clamp(min=1)
+        return flags
+
     def movie_vectors(self, ids: Tensor, shares: Tensor) -> Tensor:
         """Puts the genres beside the embedding: [B, movie_width], shares of each genre [B, G] → [B, V]."""
         if self._pooling == "none":
             return ids
-        if self._pooling == "mean":
-            return torch.cat([ids, shares @ self.genre_table], dim=-1)  # [B, movie_width + genre_width]
-        flags = (shares > 0).to(ids.dtype)  # [B, G]
-        if self._pooling == "sum":
-            return torch.cat([ids, flags @ self.genre_table], dim=-1)  # [B, movie_width + genre_width]
-        places = flags[:, :, None] * self.genre_table  # [B, G, genre_width]
+        weights = self.genre_weights(shares)  # [B, G]
+        if self._pooling != "concat":
+            return torch.cat([ids, weights @ self.genre_table], dim=-1)  # [B, movie_width + genre_width]
+        places = weights[:, :, None] * self.genre_table  # [B, G, genre_width]
         return torch.cat([ids, places.flatten(1)], dim=-1)  # [B, movie_width + G · genre_width]
 
     def meet(self, users: Tensor, movies: Tensor) -> Tensor:

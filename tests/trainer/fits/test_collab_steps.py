@@ -24,7 +24,7 @@ def pooling(request: pytest.FixtureRequest) -> str:
 
 def make(pooling: str) -> tuple[Config, CollabNetwork, RatedPairs, np.ndarray]:
     genre_width = 0 if pooling == "none" else 2
-    config = Config(3, 5, genre_width, pooling, 0.5, 5.5, False, NUM_USERS, NUM_MOVIES, NOTHING, NOTHING,
+    config = Config(3, 5, genre_width, pooling, 3, 0.5, 5.5, False, NUM_USERS, NUM_MOVIES, NOTHING, NOTHING,
                     RatingScale(1, 5, 1))  # fmt: skip
     network = CollabNetwork(config, NUM_GENRES)
     generator = torch.Generator().manual_seed(0)
