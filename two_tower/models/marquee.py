@@ -27,6 +27,7 @@ from two_tower.models.marquee_content import (
     num_profile_rows,
     profile_rows,
 )
+from two_tower.models.marquee_contributions import history_contributions, memory_weights
 from two_tower.models.marquee_histories import CountedEvents
 from two_tower.movie_columns import MovieColumns
 from two_tower.restoring import decode_config, require_tensors, require_vocabularies
@@ -127,6 +128,13 @@ class Marquee(FactoredModel):
     def knows_users(self, user_ids: list[str | None]) -> NDArray[np.bool_]:
         """Tells for each id whether the checkpoint holds a trained vector for it."""
         return self._encoder.users.rows_of(user_ids) > 0
+
+    @torch.no_grad()
+    def history_contributions(
+        self, users: UserColumns, movies: MovieEmbeddings, positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Returns each entry's part of the sum that a ranking score is."""
+        return history_contributions(self._config, self._tensors, users.histories, movies, positions, numbers)
 
     def config(self) -> dict[str, Any]:
         """Returns the config as JSON values."""
@@ -236,10 +244,7 @@ class Marquee(FactoredModel):
         ages = events.ages()
         vectors = self._tensors["ranking.user_bias"].expand(len(user_rows), -1)  # [B, K]
         for table in self._config.tables:
-            weights = np.zeros(len(ages))
-            for memory in self._config.memories:
-                if memory.table == table:
-                    weights += memory.gain * memory.decay**ages
+            weights = memory_weights(self._config, table, ages)
             vectors = vectors + self._sum_rows(f"ranking.{table}", events, weights, movies)
         if user_rows.any():
             # What the checkpoint remembers has faded by the events since; row 0 remembers nothing.
