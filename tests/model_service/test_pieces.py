@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.filters import MovieFilter
-from model_service.pieces import cut, join
+from model_service.pieces import cut, join, rows_of
 from model_service.queries import (
     AnsweredUser,
     RatingAnswer,
@@ -39,7 +39,8 @@ def answer(task):
         return TopKAnswer(None, answered(task), rows)
     names = [int(task.users[position].user_id[1:]) for position in task.positions.tolist()]
     numbers = np.array(names, np.float32) * 1000 + task.movie_numbers
-    return RatingAnswer(None, answered(task), numbers, numbers + 1, numbers + 2)
+    deviations = numbers + 3 if task.with_deviations else None
+    return RatingAnswer(None, answered(task), numbers, numbers + 1, numbers + 2, deviations)
 
 
 @given(data=st.data(), num_users=st.integers(1, 12), max_rows=st.integers(1, 5))
@@ -47,7 +48,7 @@ def test_ratings_come_back_in_the_order_in_which_they_were_asked(data, num_users
     """Whichever piece a pair was in."""
     positions = data.draw(st.lists(st.integers(0, num_users - 1), min_size=1, max_size=30))
     movies = np.arange(len(positions), dtype=np.int64)
-    task = RatingTask("c", users_of(num_users), np.array(positions, np.int64), movies)
+    task = RatingTask("c", users_of(num_users), np.array(positions, np.int64), movies, with_deviations=True)
 
     parts = cut(task, max_rows)
     joined = join(task, [answer(part) for part in parts])
@@ -55,7 +56,7 @@ def test_ratings_come_back_in_the_order_in_which_they_were_asked(data, num_users
     whole = answer(task)
     assert all(len(part.users) <= max_rows for part in parts)
     assert joined.users == whole.users
-    for name in ("ratings", "rounded_ratings", "scores"):
+    for name in ("ratings", "rounded_ratings", "scores", "deviations"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
 
@@ -86,3 +87,24 @@ def test_pieces_ask_what_the_whole_asks(max_rows):
 
     for part in cut(task, max_rows):
         assert (part.wish.k, part.movie_filter, part.exclude_seen) == (7, task.movie_filter, False)
+
+
+def test_a_piece_that_is_explained_holds_fewer_users():
+    """Each of them costs up to 50 embeddings, so that he counts as ten; a user alone is never cut."""
+    task = TopKTask("c", users_of(50), Wish(7, explain=1), MovieFilter(), False)
+
+    parts = cut(task, 250)
+
+    assert [len(part.users) for part in parts] == [25, 25]
+    assert [rows_of(part) for part in parts] == [250, 250]
+    assert rows_of(SimilarTask("c", 0, 1, MovieFilter())) == 1
+    assert [len(part.users) for part in cut(task, 5)] == [1] * 50
+
+
+def test_deviations_that_nobody_asked_for_stay_away():
+    """Also from an answer that was put together."""
+    task = RatingTask("c", users_of(4), np.arange(4), np.arange(4))
+
+    joined = join(task, [answer(part) for part in cut(task, 2)])
+
+    assert joined.deviations is None
