@@ -29,3 +29,29 @@ def posterior_means(designs: Tensor, targets: Tensor) -> Tensor:
     gram.diagonal(dim1=1, dim2=2).add_(1.0)
     moments = torch.bmm(transposed, targets[:, :, None])  # [B, R, 1]
     return torch.cholesky_solve(moments, torch.linalg.cholesky(gram))[:, :, 0]
+
+
+def posterior_variances(designs: Tensor, queries: Tensor) -> Tensor:
+    """Returns the posterior variance of each query's product with the weights, under the model of `posterior_means`.
+
+    B = regressions, n = rows, R = weights, Q = queries of a regression.
+
+    Args:
+        designs: float32 [B, n, R]
+        queries: float32 [B, Q, R]
+
+    Returns:
+        float32 [B, Q]
+    """
+    num_rows, num_weights = designs.shape[1:]
+    turned = queries.transpose(1, 2)  # [B, R, Q]
+    if num_rows <= num_weights:
+        gram = torch.bmm(designs, designs.transpose(1, 2))  # [B, n, n]
+        gram.diagonal(dim1=1, dim2=2).add_(1.0)
+        known = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), torch.bmm(designs, turned), upper=False)
+        left: Tensor = queries.square().sum(dim=-1) - known.square().sum(dim=1)
+        return left.clamp_(min=0.0)
+    gram = torch.bmm(designs.transpose(1, 2), designs)  # [B, R, R]
+    gram.diagonal(dim1=1, dim2=2).add_(1.0)
+    halves: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), turned, upper=False)
+    return halves.square().sum(dim=1)

@@ -41,6 +41,7 @@ def make_model(config: MarqueeConfig | None = None) -> Marquee:
         memories=(Memory(SHORT, 0.6, 1.0), Memory(LONG, 0.9, 1.0), Memory(LONG, 1.0, 0.1)),
         noise_variance=0.7,
         cold_noise_variance=0.3,
+        spread_variance=0.5,
         prior_events=5.0,
         implicit_damping=10.0,
         data_until_ms=UNTIL_MS,
@@ -67,6 +68,7 @@ def make_model(config: MarqueeConfig | None = None) -> Marquee:
         ):
             table[0] = 0
     if config.scale is not None:
+        tensors["rating.variances"].square_()
         tensors["rating.user_counts"][1:] = torch.tensor([10.0, 300, 40, 250, 1])
     return Marquee(config, encoder, tensors)
 
@@ -312,6 +314,66 @@ def test_users_together_equal_users_alone(model: Marquee, movies: MovieEmbedding
         assert alone.ranking_vectors[0].numpy() == pytest.approx(batch.ranking_vectors[place].numpy(), abs=1e-5)
 
 
+def test_a_complete_history_that_was_trained_on_leaves_the_trained_vector(
+    model: Marquee, movies: MovieEmbeddings
+) -> None:
+    """As many ratings as it was made of, u0's ten, and no news: nothing is inferred anew."""
+    events = [(number, 3.0, UNTIL_MS) for number in range(10)]
+
+    trained = model.embed_users(a_user(events, user_id="u0"), movies).rating_vectors[0].numpy()
+    other = model.embed_users(a_user(events[1:], user_id="u0"), movies).rating_vectors[0].numpy()
+
+    assert trained == pytest.approx(weights_of(model)["rating.users"][1], abs=1e-6)
+    assert other == pytest.approx(posterior(movies, events[1:], implicit_mean(model, events[1:])), abs=1e-5)
+
+
+def test_what_was_trained_on_holds_the_trained_vector_against_news(model: Marquee, movies: MovieEmbeddings) -> None:
+    """A regression on all events in which the old ones are met exactly by the trained vector."""
+    old, news = [(number, 1.0, UNTIL_MS) for number in range(10)], [(20, 5.0, UNTIL_MS + 1), (21, 4.0, UNTIL_MS + 1)]
+    trained = weights_of(model)["rating.users"][1]
+    vectors, biases = movies.rating_vectors.numpy(), movies.rating_biases.numpy()
+    as_if = [(number, float(biases[number] + vectors[number] @ trained), UNTIL_MS) for number, _, _ in old]
+
+    found = model.embed_users(a_user(news + old, user_id="u0"), movies).rating_vectors[0].numpy()
+
+    assert found == pytest.approx(posterior(movies, news + as_if, trained), abs=2e-5)
+
+
+def test_a_deviation_adds_what_is_unknown_of_user_and_movie_to_the_noise(
+    model: Marquee, movies: MovieEmbeddings
+) -> None:
+    """The posterior variance of a textbook regression, the movie's own and that of a rating whose parties are known."""
+    events = [*some_events(20), (COLD, 4.0, 0)]
+    users = together([a_user([]), a_user(events), a_user(some_events(100))])
+    positions, numbers = np.array([1, 0, 1, 2]), np.array([COLD, 4, 5, 6])
+
+    found = model.rating_deviations(users, movies, positions, numbers)
+
+    vectors = movies.rating_vectors.numpy().astype(np.float64)
+    own = weights_of(model)["rating.variances"]
+    precision = np.eye(12)
+    for number, stars, _ in events:
+        if not np.isnan(stars):
+            precision += np.outer(vectors[number], vectors[number]) / (0.7 if number != COLD else 1.0)
+    expected = [
+        vectors[COLD] @ np.linalg.solve(precision, vectors[COLD]) + own[0],
+        vectors[4] @ vectors[4] + own[5],
+        vectors[5] @ np.linalg.solve(precision, vectors[5]) + own[6],
+    ]
+    assert found is not None
+    assert found[:3] ** 2 - 0.5 == pytest.approx(expected, rel=1e-3)
+    assert found[3] < found[1]
+
+
+def test_the_number_of_ratings_counts_those_that_were_trimmed(model: Marquee) -> None:
+    """A trained user's 300 and what came since; of a complete history what it holds."""
+    news = [(3, 4.0, UNTIL_MS + 5), (4, NAN, UNTIL_MS + 4)]
+    events = [*news, (7, 2.0, UNTIL_MS), (8, 2.0, UNTIL_MS)]
+    users = together([a_user(events, user_id="u1", complete=False), a_user(events, user_id="u1"), a_user([])])
+
+    assert model.count_ratings(users).tolist() == [301, 3, 0]
+
+
 def test_a_movie_without_a_year_is_of_the_mean_year(model: Marquee) -> None:
     """And says that its year is unknown; a genre that the checkpoint never saw adds nothing."""
     new = MovieColumns(
@@ -347,6 +409,7 @@ def test_data_without_ratings_has_a_ranking_head_only(model: Marquee) -> None:
         {"noise_variance": 0.0},
         {"cold_noise_variance": -1.0},
         {"prior_events": 0.0},
+        {"spread_variance": 0.0},
         {"memories": []},
         {"memories": [{"table": "middle", "decay": 0.5, "gain": 1.0}]},
         {"memories": [{"table": "long", "decay": 0.0, "gain": 1.0}]},

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from two_tower.ridge import posterior_means
+from two_tower.ridge import posterior_means, posterior_variances
 
 
 def textbook(design: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.floating]:
@@ -26,6 +26,20 @@ def test_the_posterior_mean_is_the_ridge_solution(num_rows: int, num_weights: in
 
     for b in range(3):
         assert found[b] == pytest.approx(textbook(designs[b], targets[b]), abs=2e-5)
+
+
+@pytest.mark.parametrize(("num_rows", "num_weights"), [(1, 5), (6, 5), (200, 64)])
+def test_the_posterior_variance_is_that_of_the_textbook(num_rows: int, num_weights: int) -> None:
+    """qᵀ(ZᵀZ + I)⁻¹q, on both sides of the switch."""
+    rng = np.random.default_rng(0)
+    designs = rng.normal(size=(3, num_rows, num_weights)).astype(np.float32)
+    queries = rng.normal(size=(3, 7, num_weights)).astype(np.float32)
+
+    found = posterior_variances(torch.from_numpy(designs), torch.from_numpy(queries)).numpy()
+
+    for b in range(3):
+        precision = designs[b].astype(np.float64).T @ designs[b] + np.eye(num_weights)
+        assert found[b] == pytest.approx(np.diag(queries[b] @ np.linalg.solve(precision, queries[b].T)), rel=1e-3)
 
 
 def test_rows_of_zeros_change_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Fits the `marquee` model, head by head, then the prior of strangers.
+"""Fits the `marquee` model, head by head.
 
 A trained user keeps the rating vector that the members learned with the movies'; of a stranger serving infers it.
 """
@@ -15,7 +15,7 @@ from trainer.errors import DataError
 from trainer.fits import Progress
 from trainer.fits.marquee_options import Options
 from trainer.fits.marquee_ranking import RANKING_STAGE, fit_ranking_head, memories_of
-from trainer.fits.marquee_rating import fit_prior_of_strangers, fit_rating_head, steps_of
+from trainer.fits.marquee_rating import NO_RATING_HEAD, fit_rating_head, steps_of
 from trainer.fits.trained_rows import TrainedRows
 from two_tower.models.marquee import Marquee, tensor_shapes
 from two_tower.models.marquee_config import MarqueeConfig
@@ -78,34 +78,28 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
     stages = _Stages(progress, steps | {RANKING_STAGE: max(1, options.ranking_epochs) if data.has_times else 1})
     content = movie_content(trained.movies, trained.encoder)
     tensors: dict[str, Tensor] = {}
-    rating_size, noise_variance, cold_noise_variance = 0, 1.0, 0.0
+    rating = NO_RATING_HEAD
     if rated:
         rating = fit_rating_head(trained, content, options, np.random.default_rng(tower_seed), stages)
         tensors |= rating.tensors
-        rating_size, noise_variance, cold_noise_variance = (
-            rating.size,
-            rating.noise_variance,
-            rating.cold_noise_variance,
-        )
     memories = memories_of(options, data.has_times)
     tensors |= fit_ranking_head(
         trained, content, memories, options, data.has_times, np.random.default_rng(ranking_seed), stages
     )
     config = MarqueeConfig(
         scale=data.scale,
-        rating_size=rating_size,
+        rating_size=rating.size,
         ranking_size=tensors["ranking.vectors"].shape[1],
         memories=memories,
-        noise_variance=noise_variance,
-        cold_noise_variance=cold_noise_variance,
+        noise_variance=rating.noise_variance,
+        cold_noise_variance=rating.cold_noise_variance,
+        spread_variance=rating.spread_variance,
         prior_events=options.prior_events,
         implicit_damping=options.implicit_damping,
         data_until_ms=int(data.interactions.event_times_ms.max()) if data.has_times else 0,
         years=trained.encoder.years,
         ages=trained.encoder.ages,
     )
-    if rated:
-        tensors |= fit_prior_of_strangers(trained, config, tensors, options)
     return Marquee(
         config, trained.encoder, {name: tensors[name].contiguous() for name in tensor_shapes(config, trained.encoder)}
     )

@@ -29,7 +29,7 @@ class Options:
         machine_size: Coordinates of the mean of its samples, 1 or more. None: 32 below 300,000 ratings, else 64.
         rating_size: Coordinates that the members are compressed to, 1 or more. None: 96 below 300,000 ratings, else
             128.
-        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.2 below 300,000
+        prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.5 below 300,000
             ratings, else 2.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.

@@ -17,8 +17,6 @@ from trainer.fits.marquee_options import Options
 from trainer.fits.rating_members import RESIDUAL_SPREAD, Member, RatedRows, blend, fit_machine, fit_tower
 from trainer.fits.trained_rows import TrainedRows, with_unknown_row
 from trainer.fits.user_prior import fit_user_prior
-from two_tower.models.marquee import Marquee
-from two_tower.models.marquee_config import MarqueeConfig
 from two_tower.models.marquee_content import num_profile_rows, profile_rows
 
 TOWER_STAGE = "movie tower"
@@ -30,24 +28,28 @@ MANY_RATINGS = 300_000
 _CONTENT_DAMPING = 10.0
 """Ratings at which a movie counts half in the content map: a rarer one's vector is mostly prior."""
 
-_USERS_AT_ONCE = 256
-
 
 @dataclass(frozen=True, slots=True)
 class RatingHead:
-    """What the movie side of the rating head came to.
+    """What the rating head came to.
 
     Attributes:
-        tensors: All but those that `fold_users_in` adds.
+        tensors: By name.
         size: Coordinates.
         noise_variance: stars²
         cold_noise_variance: stars²
+        spread_variance: stars²
     """
 
     tensors: dict[str, Tensor]
     size: int
     noise_variance: float
     cold_noise_variance: float
+    spread_variance: float
+
+
+NO_RATING_HEAD = RatingHead({}, 0, 1.0, 0.0, 1.0)
+"""Of data without ratings."""
 
 
 def steps_of(options: Options, num_ratings: int) -> dict[str, int]:
@@ -65,7 +67,7 @@ def fit_rating_head(
     rng: np.random.Generator,
     stages: Callable[[str, int, int], None],
 ) -> RatingHead:
-    """Fits the movie side.
+    """Fits the head.
 
     Args:
         trained: Rows, at least one with a rating.
@@ -102,11 +104,12 @@ def make_rating_head(
         options: Constants.
         residual_variance: Of what damped biases leave of the ratings, stars².
     """
-    ratings = trained.interactions.ratings
-    counts = np.bincount(trained.interactions.movie_rows[~np.isnan(ratings)], minlength=trained.num_movies)
+    is_rated = ~np.isnan(trained.interactions.ratings)
+    counts = np.bincount(trained.interactions.movie_rows[is_rated], minlength=trained.num_movies)
+    user_counts = np.bincount(trained.interactions.user_rows[is_rated], minlength=trained.num_users)
     many = counts.sum() >= MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
-    spread = options.prior_spread or (2.0 if many else 1.2)
+    spread = options.prior_spread or (2.0 if many else 1.5)
     # A user's bias is the weight of a constant coordinate.
     compressed = compress(
         np.concatenate([member.movie_vectors, np.ones((len(counts), 1))], axis=1),
@@ -122,40 +125,35 @@ def make_rating_head(
         counts / (counts + _CONTENT_DAMPING),
         options.content_ridge,
     )
+    noise_variance = max(options.noise_share * residual_variance, 1e-6)
+    cold_variance = float(from_content.left_out_variances[-1])
+    # What n ratings leave unknown of a movie, of which content foretells bias and vector, the latter to a usual user.
+    of_content = max(cold_variance + float(from_content.left_out_variances[:-1].sum()) / spread, 1e-6)
+    movie_variances = 1 / (1 / of_content + np.concatenate(([0], counts)) / noise_variance)
     return RatingHead(
         {
+            "rating.variances": torch.from_numpy(movie_variances.astype(np.float32)),
             "rating.vectors": with_unknown_row(compressed.movie_vectors),
             "rating.biases": with_unknown_row(movie_biases),
             "rating.from_content": torch.from_numpy(from_content.coefficients),
             "rating.users": with_unknown_row(compressed.user_vectors),
-        },
+            "rating.user_counts": with_unknown_row(user_counts),
+        }
+        | fit_prior_of_strangers(trained, compressed.user_vectors, options),
         size,
-        max(options.noise_share * residual_variance, 1e-6),
-        float(from_content.left_out_variances[-1]),
+        noise_variance,
+        cold_variance,
+        max(member.noise_variance or noise_variance, 1e-6),
     )
 
 
 def fit_prior_of_strangers(
-    trained: TrainedRows, config: MarqueeConfig, tensors: dict[str, Tensor], options: Options
+    trained: TrainedRows, user_vectors: NDArray[np.float32], options: Options
 ) -> dict[str, Tensor]:
-    """Returns what is expected of a stranger, learned from the vectors that the users would have as strangers.
-
-    Args:
-        trained: Rows.
-        config: Of the model being made.
-        tensors: Both heads.
-        options: Constants.
-    """
+    """Returns what is expected of a stranger: learned from the trained users' vectors, profiles and watched movies."""
     rows = trained.interactions
-    size = config.rating_size
-    rated = np.bincount(rows.user_rows[~np.isnan(rows.ratings)], minlength=trained.num_users)
-    added = {
-        "rating.user_counts": with_unknown_row(rated),
-        "rating.from_profile": torch.zeros(num_profile_rows(trained.encoder), size),
-        "rating.implicit": torch.zeros(trained.num_movies + 1, size),
-    }
     prior = fit_user_prior(
-        _infer_users(trained, Marquee(config, trained.encoder, tensors | added)),
+        user_vectors,
         profile_rows(trained.profiles, trained.encoder),
         num_profile_rows(trained.encoder),
         rows.user_rows,
@@ -166,9 +164,10 @@ def fit_prior_of_strangers(
         implicit_damping=options.implicit_damping,
         max_movies=options.implicit_movies,
     )
-    added["rating.from_profile"] = torch.from_numpy(prior.from_profile)
-    added["rating.implicit"] = with_unknown_row(prior.implicit)
-    return added
+    return {
+        "rating.from_profile": torch.from_numpy(prior.from_profile),
+        "rating.implicit": with_unknown_row(prior.implicit),
+    }
 
 
 def tower_config(options: Options, num_ratings: int, num_movies: int) -> AutoencoderConfig:
@@ -198,14 +197,3 @@ def machine_config(options: Options, num_ratings: int) -> MachineConfig:
         kept=max(1, round(0.7 * iterations)),
         size=options.machine_size or (64 if many else 32),
     )
-
-
-def _infer_users(trained: TrainedRows, model: Marquee) -> NDArray[np.float32]:
-    """Returns the rating vector of every user from all his training events, as serving computes a stranger's."""
-    movies = model.embed_movies(trained.movies)
-    histories = trained.whole_histories()
-    vectors = []
-    for first in range(0, trained.num_users, _USERS_AT_ONCE):
-        users = trained.as_strangers(first, min(first + _USERS_AT_ONCE, trained.num_users), histories)
-        vectors.append(model.embed_users(users, movies).rating_vectors.numpy())
-    return np.concatenate(vectors)

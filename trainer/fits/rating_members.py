@@ -29,12 +29,14 @@ class Member:
         movie_vectors: float64 [I, D]
         user_biases: float64 [U]
         movie_biases: The global mean included. float64 [I]
+        noise_variance: What the member believes that ratings scatter by, stars²; None if it believes nothing.
     """
 
     user_vectors: NDArray[np.float64]
     movie_vectors: NDArray[np.float64]
     user_biases: NDArray[np.float64]
     movie_biases: NDArray[np.float64]
+    noise_variance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def blend(members: Sequence[tuple[float, Member]]) -> Member:
         np.concatenate([share * member.movie_vectors for share, member in shares], axis=1),
         np.sum([share * member.user_biases for share, member in shares], axis=0),
         np.sum([share * member.movie_biases for share, member in shares], axis=0),
+        next((member.noise_variance for _, member in members if member.noise_variance is not None), None),
     )
 
 
@@ -127,6 +130,7 @@ def fit_machine(
         machine.movie_vectors.astype(np.float64),
         machine.user_biases * rows.unit,
         machine.movie_biases * rows.unit,
+        machine.noise_variance * rows.unit**2,
     )
 
 

@@ -29,6 +29,7 @@ from two_tower.models.marquee_content import (
 )
 from two_tower.models.marquee_contributions import history_contributions, memory_weights
 from two_tower.models.marquee_histories import CountedEvents
+from two_tower.models.marquee_uncertainty import pair_variances
 from two_tower.movie_columns import MovieColumns
 from two_tower.restoring import decode_config, require_tensors, require_vocabularies
 from two_tower.ridge import posterior_means
@@ -56,6 +57,7 @@ def tensor_shapes(config: MarqueeConfig, encoder: FeatureEncoder) -> dict[str, t
         shapes |= {
             "rating.vectors": (movies, rating),
             "rating.biases": (movies,),
+            "rating.variances": (movies,),
             "rating.users": (users, rating),
             "rating.user_counts": (users,),
             "rating.from_content": (features + 1, rating + 1),
@@ -129,6 +131,38 @@ class Marquee(FactoredModel):
         """Tells for each id whether the checkpoint holds a trained vector for it."""
         return self._encoder.users.rows_of(user_ids) > 0
 
+    def count_ratings(self, users: UserColumns) -> NDArray[np.int64]:
+        """Returns how many ratings an answer rests on: of a trimmed history also those that were trained on."""
+        user_rows = self._encoder.users.rows_of(users.user_ids)
+        trimmed = (user_rows > 0) & ~users.histories.complete
+        events = CountedEvents.of(users.histories, trimmed, self._config.data_until_ms)
+        counts = events.count(~np.isnan(events.ratings))
+        if self._config.scale is None:
+            return counts
+        return counts + np.where(trimmed, self._trained_counts()[user_rows], 0)
+
+    @torch.no_grad()
+    def rating_deviations(
+        self,
+        users: UserColumns,
+        movies: MovieEmbeddings,
+        positions: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+    ) -> NDArray[np.float32] | None:
+        """Returns the root of: what is not known of the user, what is not known of the movie, and noise.
+
+        Of a trained user with a trimmed history what is in view counts; the rest would change little beside the noise.
+        """
+        if self._config.scale is None:
+            return None
+        events = CountedEvents.of(users.histories, np.zeros(len(users), np.bool_), self._config.data_until_ms)
+        weights = self._event_weights(events, movies)
+        of_user = pair_variances(events, weights, movies.rating_vectors, positions, numbers)
+        rows = np.maximum(movies.movie_rows[numbers], 0)  # row 0 holds what is not known of a movie made from content
+        of_movie = self._tensors["rating.variances"][self._to_device(rows)]
+        deviations: NDArray[np.float32] = (of_user + of_movie + self._config.spread_variance).sqrt().cpu().numpy()
+        return deviations
+
     @torch.no_grad()
     def history_contributions(
         self, users: UserColumns, movies: MovieEmbeddings, positions: NDArray[np.int64], numbers: NDArray[np.int64]
@@ -194,9 +228,7 @@ class Marquee(FactoredModel):
         means, spreads = self._priors(users, user_rows, events, movies)
         # What a trained vector was made of holds it in place and surprises it no more.
         explained = np.repeat(user_rows > 0, events.lengths()) & events.old  # [E]
-        precisions = np.full(len(events.ratings), self._config.noise_variance**-0.5, np.float32)  # [E]
-        cold = movies.movie_rows[events.movie_numbers] < 0
-        precisions[cold] = (self._config.noise_variance + self._config.cold_noise_variance) ** -0.5
+        precisions = self._event_weights(events, movies)
         vectors = means.clone()
         for block in events.rated_blocks():
             watched = self._to_device(events.movie_numbers[block.entries])  # [b, L]
@@ -216,6 +248,13 @@ class Marquee(FactoredModel):
                 designs.mul_((weights * spread)[:, :, None])
                 vectors[who] = prior + spread * posterior_means(designs, surprises)
         return vectors
+
+    def _event_weights(self, events: CountedEvents, movies: MovieEmbeddings) -> NDArray[np.float32]:
+        """Returns one over the standard deviation of each event's noise. [E]."""
+        weights = np.full(len(events.ratings), self._config.noise_variance**-0.5, np.float32)
+        cold = movies.movie_rows[events.movie_numbers] < 0
+        weights[cold] = (self._config.noise_variance + self._config.cold_noise_variance) ** -0.5
+        return weights
 
     def _priors(
         self, users: UserColumns, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings

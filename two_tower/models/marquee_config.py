@@ -36,6 +36,7 @@ class MarqueeConfig:
         memories: Running sums that make the ranking vector.
         noise_variance: Variance of a rating about its prediction, stars².
         cold_noise_variance: Variance on top of it where the movie is made from content, stars².
+        spread_variance: Variance of a rating about its prediction where user and movie are known exactly, stars².
         prior_events: Events that a trained user vector is worth less than certainty: its covariance is scaled by
             q / (q + n) for n ratings.
         implicit_damping: Events at which the implicit part of a stranger's prior reaches half its strength.
@@ -50,6 +51,7 @@ class MarqueeConfig:
     memories: tuple[Memory, ...]
     noise_variance: float
     cold_noise_variance: float
+    spread_variance: float
     prior_events: float
     implicit_damping: float
     data_until_ms: int
@@ -64,6 +66,8 @@ class MarqueeConfig:
             problems.append("config.ranking_size is above 0")
         if not self.noise_variance > 0 or not self.cold_noise_variance >= 0:
             problems.append("config.noise_variance is above 0 and config.cold_noise_variance not below")
+        if not self.spread_variance > 0:
+            problems.append("config.spread_variance is above 0")
         if not self.prior_events > 0 or not self.implicit_damping > 0:
             problems.append("config.prior_events and config.implicit_damping are above 0")
         if not self.memories:
