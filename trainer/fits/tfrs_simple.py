@@ -4,8 +4,9 @@ The published notebook stopped when the *training* loss no longer fell, and so d
 tables and a million ratings there is little to overfit. `validation_share` lets held-back rows say when instead.
 
 What the notebook's library reports as the loss of an epoch is that of its last batch, the 198 rows that are left of
-950,198: a figure that rises and falls by chance, so that five epochs without a better one come early. That, and not the
-network, is its reported RMSE (docs/experiments.md); `stop_by=last-batch` brings it back.
+950,198 (tensorflow_recommenders/models/base.py, `train_step`): a figure that rises and falls by chance, so that five
+epochs without a better one come early, on the plateau that training passes on its way. `stop_by=last-batch` brings it
+back, and with it half of the way to the reported RMSE (docs/experiments.md).
 """
 
 from dataclasses import dataclass, field
