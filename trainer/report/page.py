@@ -40,7 +40,7 @@ _SECTIONS = (
     (
         "Strangers",
         "Users whose id is hidden, and of whom only their newest few events are shown: how fast answers get better. "
-        "The movies were learnt with these people's ratings in.",
+        "The same people all along; the movies were learnt with their ratings in.",
         ("cold-start",),
     ),
     (
