@@ -57,6 +57,18 @@ def test_genres_tell_movies_without_ratings_apart(pooling: str) -> None:
     assert rmse < 0.8 * new.ratings.std()
 
 
+def test_padded_genres_fill_up_to_the_longest_list() -> None:
+    """One genre a movie here, and none without the bug."""
+    data = toy_dataset()
+
+    padded, plain = (
+        nn_collab_genre.fit(data, nn_collab_genre.Options(epochs=1, padded_genres=bug), seed=0, progress=silent)
+        for bug in (True, False)
+    )
+
+    assert (padded.config()["padded_genres"], plain.config()["padded_genres"]) == (1, 0)
+
+
 def test_embeddings_are_as_wide_as_the_notebook_s() -> None:
     """610 users, 9,742 movies and 20 genres there; never 0 and never above 600."""
     assert [embedding_width(count) for count in (610, 9742, 20, 1, 10**6)] == [58, 274, 9, 2, 600]
