@@ -11,6 +11,7 @@ import numpy as np
 from trainer.dataset import Dataset
 from trainer.errors import DataError
 from trainer.fits.marquee_options import Options
+from trainer.fits.marquee_ranking import ranking_size_of
 from trainer.fits.marquee_rating import MANY_RATINGS, machine_config, tower_config
 from trainer.machine_memory import memory_bytes
 
@@ -108,11 +109,13 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
     if size.has_times:
         ranked = min(options.ranking_movies, movies)
         batch = 32 * 30 * (3 * 4 * ranked + 24 * min(size.longest_history, 1000))
-        remembered = 2 * 3 * 4 * users * options.ranking_size
-        stages[RETRIEVAL] = base + held + 5 * 3 * 4 * ranked * options.ranking_size + batch + remembered
+        stages[RETRIEVAL] = base + held + 5 * 3 * 4 * ranked * options.ranking_size + batch
         closed = min(options.closed_movies, movies)
         # A gram of both memories, its factor, moments and solution in float32; EASE's three of I x I in float64.
-        stages[CLOSED_FORM] = base + held + (2 * 4 * 4 + 2 * 2 * 4 + 3 * 8) * closed**2 + 24 * rows
+        solved = (2 * 4 * 4 + 2 * 2 * 4 + 3 * 8) * closed**2
+        # Afterwards three memories a user and three tables, each put together and then copied.
+        remembered = 2 * 3 * 4 * (users + movies) * ranking_size_of(options, rows, movies)
+        stages[CLOSED_FORM] = base + held + max(solved, remembered) + 24 * rows
     else:
         untimed = min(options.untimed_movies, movies)
         stages[RETRIEVAL] = base + held + 6 * 8 * untimed**2 + 24 * rows + 4 * 4 * movies * options.untimed_size

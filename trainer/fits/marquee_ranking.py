@@ -45,6 +45,16 @@ def memories_of(options: Options, timed: bool) -> tuple[Memory, ...]:
     )
 
 
+def ranking_size_of(options: Options, num_rows: int, num_movies: int) -> int:
+    """Returns the coordinates, at most, that a head with times has for data of this size."""
+    log_linear = options.ranking_size if options.ranking_epochs else 0
+    return log_linear + min(num_movies, _closed_form_config(options, _is_sparse(num_rows, num_movies)).size)
+
+
+def _is_sparse(num_rows: int, num_movies: int) -> bool:
+    return num_rows < RATINGS_OF_A_DENSE_MOVIE * num_movies
+
+
 def fit_ranking_head(
     trained: TrainedRows,
     content: NDArray[np.float32],
@@ -142,7 +152,7 @@ def _fit_timed(
     """Puts the log-linear part and the closed form side by side: their coordinates, so their scores are added."""
     rows, num_movies = trained.interactions, trained.num_movies
     sequence = rows.user_rows, rows.movie_rows, rows.event_times_ms
-    sparse = len(rows) < RATINGS_OF_A_DENSE_MOVIE * num_movies
+    sparse = _is_sparse(len(rows), num_movies)
     chosen = most_watched(counts, options.ranking_movies)
     ranked = np.zeros(num_movies, np.bool_)
     short: list[NDArray[np.float32]] = []
