@@ -61,7 +61,7 @@ def predict_ratings(channel: grpc.Channel, user_id: str, movie_ids: Sequence[str
 
 
 def best_movies(
-    channel: grpc.Channel, user_id: str, k: int, genres: Sequence[str] = ()
+    channel: grpc.Channel, user_id: str, k: int, genres: Sequence[str] = (), diversity: float = 0.0, explain: int = 0
 ) -> model_service_pb2.TopKResponse:
     """Asks for the k best movies that the user has not watched.
 
@@ -74,6 +74,8 @@ def best_movies(
         k=k,
         filter=model_service_pb2.MovieFilter(genres_any=genres),
         view=movie_pb2.MOVIE_VIEW_MOVIE,
+        diversity=diversity,
+        explain=explain,
     )
     try:
         return service.TopK(request, timeout=CALL_TIMEOUT_S)

@@ -92,11 +92,14 @@ class ThreeStarModelService(model_service_pb2_grpc.ModelServiceServicer):
             source=model_service_pb2.ANSWER_SOURCE_PERSONAL,
             cold=request.movie_id == "2",
             model_version="v7",
+            stddev=0.75 if request.movie_id == "1" else None,
         )
 
     def TopK(  # noqa: N802
         self, request: model_service_pb2.TopKRequest, context: grpc.ServicerContext
     ) -> model_service_pb2.TopKResponse:
+        if request.diversity == 1:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "that is too much of it")
         allowed = list(request.filter.allow.movie_ids) or [str(number) for number in range(1, request.k + 1)]
         return model_service_pb2.TopKResponse(
             movies=[
@@ -106,6 +109,10 @@ class ThreeStarModelService(model_service_pb2_grpc.ModelServiceServicer):
                     predicted_rating=3.25,
                     movie=movie_pb2.Movie(
                         movie_id=movie_id, title=f"Movie {movie_id}", year=1999, genres=request.filter.genres_any
+                    ),
+                    explanation=model_service_pb2.Explanation(
+                        reasons=[model_service_pb2.Reason(movie_id="77", share=0.25)] * request.explain,
+                        unexplained=1 - 0.25 * request.explain,
                     ),
                 )
                 for movie_id in allowed

@@ -268,6 +268,7 @@ def test_predict_shows_ratings_with_titles() -> None:
     assert ran.status == 0, ran.err
     assert ran.out.index("Movie 2") < ran.out.index("Movie 1")
     assert "3.250" in ran.out
+    assert re.findall(r" (0\.75|\?) ", ran.out) == ["?", "0.75"]
     assert "PERSONAL answer of model v7" in ran.out
 
 
@@ -280,6 +281,16 @@ def test_topk_shows_a_list_with_titles() -> None:
     assert re.findall(r"Movie (\d)", ran.out) == ["1", "2", "3"]
     assert ran.out.count("Drama") == 3
     assert "FOLDED_IN answer of model v7" in ran.out
+
+
+def test_topk_varies_and_explains_when_asked() -> None:
+    """What the service is asked for is what was typed; reasons stand behind their movie."""
+    with served(model=three_star_model()) as address:
+        ran = run("topk", "--user", "u1", "-k", 2, "--explain", 1, "--diversity", 0.5, "--model-service", address)
+        refused = run("topk", "--user", "u1", "--diversity", 1, "--model-service", address)
+
+    assert ran.out.count("77 25%") == 2
+    assert "that is too much of it" in refused.err
 
 
 def test_asking_for_an_unknown_movie_says_so() -> None:

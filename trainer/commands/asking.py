@@ -33,10 +33,11 @@ def predict_command(
     with open_sync_channel(model_service) as channel:
         predicted = predict_ratings(channel, user, movie)
     table = Table(title=f"What user {user} would rate")
-    for heading in ("movie", "title", "year", "genres", "rating", "rounded", "cold"):
-        table.add_column(heading, justify="right" if heading in ("year", "rating", "rounded") else "left")
+    for heading in ("movie", "title", "year", "genres", "rating", "stddev", "rounded", "cold"):
+        table.add_column(heading, justify="right" if heading in ("year", "rating", "stddev", "rounded") else "left")
     for each in predicted:
-        rating = f"{each.answer.rating:.3f}", f"{each.answer.rounded_rating:g}"
+        stddev = f"{each.answer.stddev:.2f}" if each.answer.HasField("stddev") else "?"
+        rating = f"{each.answer.rating:.3f}", stddev, f"{each.answer.rounded_rating:g}"
         table.add_row(*_cells(each.movie), *rating, "yes" if each.answer.cold else "")
     table.caption = _caption(predicted[0].answer.source, predicted[0].answer.model_version)
     Console().print(table)
@@ -48,18 +49,27 @@ def topk_command(
     genre: Annotated[
         list[str] | None, typer.Option("--genre", help="Only movies with this genre, or one of several.")
     ] = None,
+    diversity: Annotated[
+        float, typer.Option("--diversity", min=0, max=1, help="How much variety counts against score.")
+    ] = 0.0,
+    explain: Annotated[
+        int, typer.Option("--explain", min=0, max=5, help="History entries named for each movie as what speaks for it.")
+    ] = 0,
     model_service: ModelServiceOption = DEFAULT_MODEL_SERVICE,
 ) -> None:
     """Shows what to recommend to a user."""
     with open_sync_channel(model_service) as channel:
-        answer = best_movies(channel, user, k, genre or [])
+        answer = best_movies(channel, user, k, genre or [], diversity, explain)
     table = Table(title=f"What user {user} may like")
-    for heading in ("#", "movie", "title", "year", "genres", "rating", "score", "cold"):
+    why = ["because of"] if explain else []
+    for heading in ("#", "movie", "title", "year", "genres", "rating", "score", "cold", *why):
         table.add_column(heading, justify="right" if heading in ("#", "year", "rating", "score") else "left")
     for rank, ranked in enumerate(answer.movies, start=1):
         rating = f"{ranked.predicted_rating:.3f}" if ranked.HasField("predicted_rating") else "none"
         ranked.movie.movie_id = ranked.movie_id
-        table.add_row(str(rank), *_cells(ranked.movie), rating, f"{ranked.score:.3f}", "yes" if ranked.cold else "")
+        cells = [str(rank), *_cells(ranked.movie), rating, f"{ranked.score:.3f}", "yes" if ranked.cold else ""]
+        reasons = ", ".join(f"{reason.movie_id} {reason.share:.0%}" for reason in ranked.explanation.reasons)
+        table.add_row(*cells, *([reasons] if explain else []))
     table.caption = _caption(answer.source, answer.model_version)
     Console().print(table)
 
