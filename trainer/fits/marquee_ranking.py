@@ -28,7 +28,7 @@ RATINGS_OF_A_DENSE_MOVIE = 20
 carries the head; ML-100K has 60. Constants on both sides: docs/experiments.md, 2026-11-21."""
 
 SPARSE_GAIN, DENSE_GAIN = 2.0, 0.5
-"""Weights of the closed form beside the log-linear part; half or twice as much is up to .002 worse on validation rows."""
+"""Weights of the closed form beside the log-linear part; half or twice as much is up to .002 worse on validation."""
 
 _POPULARITY_OF_NOBODY = 1e-4
 """Far below any score of a history: it orders the list of a user who has none by popularity."""
