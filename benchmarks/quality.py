@@ -21,14 +21,14 @@ from rich.console import Console
 
 from benchmarks.libraries.answer import METHODS
 from benchmarks.record import commit, machine
-from trainer.comparison.calibration_table import render_calibration
+from trainer.comparison.calibration_table import render_calibration, render_calibration_of_strangers
 from trainer.comparison.cold_table import render_new_movies, render_new_users
 from trainer.comparison.comparing import Comparison, Plan, lay_out, make_tasks
 from trainer.comparison.contender import Contender, parse_contenders, parse_program
 from trainer.comparison.notebook_protocol import compare_notebooks, render_notebooks
 from trainer.comparison.plot import draw
 from trainer.comparison.runner import Outcome, Reading, run_tasks
-from trainer.comparison.table import render
+from trainer.comparison.table import HOW_TO_READ, render
 from trainer.readers.read_options import ReadOptions
 from trainer.snapshot import Snapshot, take_snapshot
 from two_tower.models import MODELS
@@ -177,7 +177,7 @@ def section(part: Part, comparison: Comparison) -> str:
     """Returns a part as it stands on the page."""
     picture = PAGE.with_name(f"quality-{part.name}.svg")
     drawn = draw(comparison, picture)
-    text = render(comparison, plot=picture.name if drawn else None)
+    text = render(comparison, plot=picture.name if drawn else None, explained=False)
     return text + (f"- {part.published}\n" if part.published else "")
 
 
@@ -201,11 +201,12 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None])
         views = list(outcome.cells[0].views)
         laid = {view: lay_out(plan, part.data, outcome, view) for view in views}
         cold.append(render_new_users(laid) if part.name == "cold-users" else render_new_movies(laid[views[0]]))
-        calibrations += [render_calibration(found, f", {view} known", view) for view, found in laid.items()]
+        calibrations.append(render_calibration_of_strangers(laid[views[0]]))
     common = "\n".join(texts[part.name] for part in PARTS if part.libraries and part.name in texts)
     paired = "\n".join(texts[part.name] for part in PARTS if not part.libraries and part.name in texts)
     return _PAGE.format(
         recipe=RECIPE,
+        how_to_read=" ".join(HOW_TO_READ),
         commit=commit(),
         machine=machine(),
         common=common,
@@ -218,12 +219,12 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None])
 _PAGE = """# Quality
 
 Written by `MARQUEE_DATA=... make quality` at `{commit}` on {machine}; nothing here is typed by hand. Times are of one
-processor thread while another fit ran beside it. How it is done: `trainer/comparison/`, `benchmarks/quality.py`;
-what the libraries are told: `benchmarks/libraries/`.
+processor thread on a machine that had other work too: compare the processor seconds. How it is done:
+`trainer/comparison/`, `benchmarks/quality.py`; what the libraries are told: `benchmarks/libraries/`.
 
 Every model and every library learns from the same rows and is judged on the same rows, as it would serve: ratings and
 lists of our models come from `embed_users` on stored histories. The recipe build, `{recipe}`, is `marquee` with the
-constants that it started from. Nothing was tuned on a row that is judged here.
+constants that it started from. Nothing was tuned on a row that is judged here. {how_to_read}
 
 ## All models and libraries
 

@@ -10,6 +10,13 @@ HEADLINE = ("rmse", "mse", "mae", "ndcg", "recall", "mrr", "coverage", "gini")
 UNCLIPPED = ("rmse", "unclipped_rmse", *HEADLINE[1:])
 PAIRED = ("rmse", "mae", "ndcg", "recall", "mrr")
 NONE = "-"
+HOW_TO_READ = (
+    "Rating errors are of clipped ratings. Lists are of the full catalogue without what the user watched in training; "
+    "every held-out movie is relevant. Means over seeds ± standard deviation, the best of a column bold.",
+    "Differences are on identical rows, with 95% intervals from users drawn with replacement 2,000 times; bold where "
+    "zero lies outside. A rating error is better lower, a list metric better higher.",
+)
+"""Sentences for a person, as lines of a list."""
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -56,14 +63,16 @@ def differences_table(comparison: Comparison, metrics: Sequence[str] = PAIRED) -
     return markdown_table(header, lines)
 
 
-def render(comparison: Comparison, *, metrics: Sequence[str] = HEADLINE, plot: str | None = None) -> str:
-    """Returns the whole section: both tables, the plot if there is one, and how to read them."""
+def render(
+    comparison: Comparison, *, metrics: Sequence[str] = HEADLINE, plot: str | None = None, explained: bool = True
+) -> str:
+    """Returns the whole section: both tables, the plot if there is one, and how to read them if that is wanted."""
     parts = [f"### {comparison.data_name}, `{comparison.holdout}`", figures_table(comparison, metrics)]
     if any(row.intervals for row in comparison.rows):
         parts.append(differences_table(comparison))
     if plot is not None:
         parts.append(f"![Differences to {comparison.reference}, {comparison.data_name}]({plot})")
-    notes = [*comparison.notes, *_how_to_read(comparison)]
+    notes = [*comparison.notes, _extent(comparison), *(HOW_TO_READ if explained else ())]
     notes += [
         f"`{failure.task.contender.name}`, seed {failure.task.seed}, came to nothing: {failure.reason}"
         for failure in comparison.failures
@@ -72,18 +81,14 @@ def render(comparison: Comparison, *, metrics: Sequence[str] = HEADLINE, plot: s
     return "\n\n".join(parts) + "\n"
 
 
-def _how_to_read(comparison: Comparison) -> list[str]:
-    rows = comparison.cells[0].views if comparison.cells else {}
-    answers = next(iter(rows.values()), None)
-    size = "" if answers is None else f" {len(answers.held_out):,} rows of {len(answers.users):,} users in each split."
-    return [
-        f"Held out: `{comparison.holdout}`.{size} Rating errors on clipped ratings; lists of the full catalogue "
-        "without what the user watched in training, every held-out movie relevant. Mean over seeds ± standard "
-        "deviation.",
-        "Differences on identical rows, users drawn with replacement 2,000 times; bold where the 95% interval leaves "
-        "zero out. A rating error is better lower, a list metric better higher.",
-        f"Code: {', '.join(f'`{commit}`' for commit in comparison.commits)}.",
-    ]
+def _extent(comparison: Comparison) -> str:
+    size = ""
+    if comparison.cells:
+        answers = next(iter(comparison.cells[0].views.values()))
+        size = f": {len(answers.held_out):,} rows of {len(answers.users):,} users in each split"
+    return (
+        f"Held out by `{comparison.holdout}`{size}. Code: {', '.join(f'`{each:.12}`' for each in comparison.commits)}."
+    )
 
 
 def _best(rows: Sequence[Row], metric: Metric) -> str | None:

@@ -121,7 +121,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(compared: Compared) -> N
     ran = run(*compared.arguments, "--holdout", "temporal:0.2", "--out", compared.out)
 
     assert "3 cells: 2 are there, 1 to run" in ran.out
-    strip = re.compile(r"\| [\d.]+ \| [\d.]+ \| [\d.-]+ \| \d+ \|$|^- Code.*$", re.MULTILINE)
+    strip = re.compile(r"\| [\d.]+ \| [\d.]+ \| [\d.-]+ \| \d+ \|$|^- Held out by.*$", re.MULTILINE)
     assert strip.sub("", compared.out.read_text()) == strip.sub("", before)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainer.comparison.calibration_table import render_calibration
+from trainer.comparison.calibration_table import render_calibration, render_calibration_of_strangers
 from trainer.comparison.cell import Answers, Cell, Costs, Task
 from trainer.comparison.comparing import Comparison, Plan, lay_out
 from trainer.comparison.contender import Contender
@@ -58,3 +58,4 @@ def test_intervals_are_counted_for_those_who_state_any() -> None:
     assert "| `ours`, seed 0 | 1.000 (20) | - | - | 1.000 (20) | - | - | - |" in text
     assert "| all | 0 | 1-4 | 5-19 | 20-49 | 50-199 | 200- |" in text
     assert "theirs" not in text
+    assert "| `ours` | 1.000 |" in render_calibration_of_strangers(_comparison())
