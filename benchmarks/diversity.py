@@ -1,9 +1,10 @@
 """What does variety cost, and how much of a list can be explained? On real data, through the code that serves.
 
-Fits a model (of marquee the ranking head in full and the rating head in brief, which has no say here), then makes each
-user's list of ten at several diversities, from the rows that it was fitted to: NDCG@10 on the held-out movies, and how
-alike the movies of a list are (mean cosine of all pairs, as SimilarMovies has it). Then explains the plain lists by up
-to five entries. Some minutes on two cores; needs MARQUEE_DATA.
+Fits models (of marquee the ranking head in full and the rating head in brief, which has no say here), or opens the
+checkpoints that are named, made from the same data with --holdout leave-last. Makes each user's list of ten at several
+diversities, from the rows that were trained on: NDCG@10 on the held-out movies, and how alike the movies of a list are
+(mean cosine of all pairs, as SimilarMovies has it). Then explains the plain lists by up to five entries. Some minutes on
+two cores; needs MARQUEE_DATA.
 """
 
 import os
@@ -25,7 +26,8 @@ from trainer.fits.options import parse_options
 from trainer.histories import HistoryLayout
 from trainer.metrics import coverage, exposures, ndcg_at_k
 from trainer.readers.read_options import ReadOptions
-from trainer.snapshot import Parts, Snapshot, divide, take_snapshot
+from trainer.snapshot import Parts, Snapshot, divide, divide_again, take_snapshot
+from two_tower.checkpoint import load
 from two_tower.diversity import intra_list_similarity
 from two_tower.heads import Heads, heads_of
 from two_tower.permitted import Permitted
@@ -39,6 +41,7 @@ OPTIONS = {
     "marquee": ["tower_epochs=1", "hidden_size=16", "machine_iterations=2", "machine_rank=4"],
     "two-tower-history": [],
 }
+RUNS = [("marquee", 0), ("marquee", 1), ("marquee", 2), ("two-tower-history", 0)]
 DIVERSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 K = 10
 REASONS = 5
@@ -94,12 +97,24 @@ def explained(lists: list[RankedRow]) -> dict[str, float]:
     }
 
 
-def measure(console: Console, snapshot: Snapshot, name: str, seed: int) -> dict[str, Any]:
-    """Trains one model and returns its figures."""
+def fit(snapshot: Snapshot, name: str, seed: int) -> tuple[Model, Parts]:
+    """Fits a model to the rows that are not held out."""
     parts = divide(snapshot, HOLDOUT, seed)
     made = fit_function(name)
     learnt_from = replace(snapshot.data, interactions=parts.train)
-    model = made.fit(learnt_from, parse_options(made.options_class, OPTIONS[name]), seed=seed, progress=silent)
+    options = parse_options(made.options_class, OPTIONS[name])
+    return made.fit(learnt_from, options, seed=seed, progress=silent), parts
+
+
+def opened(snapshot: Snapshot, folder: Path) -> tuple[Model, Parts]:
+    """Loads a checkpoint and finds its rows again."""
+    loaded = load(folder)
+    return loaded.model, divide_again(snapshot, loaded.manifest)
+
+
+def measure(console: Console, snapshot: Snapshot, model: Model, parts: Parts) -> dict[str, Any]:
+    """Returns the figures of one model."""
+    name, seed = model.name, parts.trained_rows.seed
     with torch.inference_mode():
         heads = heads_of(model, model.embed_movies(snapshot.data.movies))
         by_diversity = {}
@@ -127,8 +142,9 @@ def main() -> int:
         sys.exit(f"MARQUEE_DATA must name a folder that holds {DATA}")
     console = Console()
     snapshot = take_snapshot(str(Path(os.environ["MARQUEE_DATA"]) / DATA), ReadOptions())
-    runs = [("marquee", 0), ("marquee", 1), ("marquee", 2), ("two-tower-history", 0)]
-    rows = [measure(console, snapshot, name, seed) for name, seed in runs]
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    models = (opened(snapshot, folder) for folder in folders) if folders else (fit(snapshot, *run) for run in RUNS)
+    rows = [measure(console, snapshot, *model) for model in models]
     console.print(f"Written to {record('diversity', {'data': DATA, 'holdout': HOLDOUT, 'k': K, 'rows': rows})}")
     return 0
 

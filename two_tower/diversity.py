@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POOL_PER_MOVIE = 10
-"""Candidates for each movie wanted; a larger pool gives much the same lists: benchmarks/results/diversity.json."""
+"""Candidates for each movie wanted: how deep variety may reach; they set the scale of relevance too."""
 
 MIN_POOL = 200
 MAX_POOL = 1000
