@@ -125,7 +125,7 @@ $(LIBRARIES): benchmarks/libraries/requirements.txt
 libraries: $(LIBRARIES) ## Make .venv-libraries: the libraries that docs/quality.md compares with
 
 .PHONY: quality
-quality: setup libraries ## Build docs/quality.md and its tables again; an hour, goes on where it was; needs MARQUEE_DATA
+quality: setup libraries ## Build docs/quality.md again; about an hour, goes on where it was; needs MARQUEE_DATA
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py $(ARGS)
 
 .PHONY: bench-quality
