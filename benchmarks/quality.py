@@ -256,8 +256,8 @@ processor thread on a machine that had other work too: compare the processor sec
 `trainer/comparison/`, `benchmarks/quality.py`; what the libraries are told: `benchmarks/libraries/`.
 
 Every model and every library learns from the same rows and is judged on the same rows, as it would serve: ratings and
-lists of our models come from `embed_users` on stored histories. The recipe build is `marquee` with the constants that it
-started from; on MovieLens 1M {recipe}. Nothing was tuned on a row that is judged here. {how_to_read}
+lists of our models come from `embed_users` on stored histories. The recipe build is `marquee` with the constants that
+it started from; on MovieLens 1M {recipe}. Nothing was tuned on a row that is judged here. {how_to_read}
 
 ## All models and libraries
 
