@@ -99,7 +99,7 @@ def tune(snapshot: Snapshot, search: Search, progress: Progress = silent) -> Fou
         study.enqueue_trial(_default_values(search.space, asdict(defaults)), user_attrs={"is_default": True})
 
     def judge(trial: optuna.Trial) -> float:
-        chosen = [f"{name}={_suggest(trial, name, each)}" for name, each in search.space.items()]
+        chosen = [_text(name, _suggest(trial, name, each)) for name, each in search.space.items()]
         options = parse_options(fit.options_class, [*search.fixed, *chosen])
         told = _prefixed(trial, search, progress)
         model = fit.fit(replace(data, interactions=parts.train), options, seed=search.seed, progress=told)
@@ -169,6 +169,11 @@ def _suggest(trial: optuna.Trial, name: str, each: Range | Choice) -> Any:
     return trial.suggest_float(name, each.low, each.high, log=each.log)
 
 
+def _text(name: str, value: Any) -> str:
+    """Returns "field=value"; what is tried is what is printed, so a number has four digits in both."""
+    return f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+
+
 def _default_values(space: Space, defaults: dict[str, Any]) -> dict[str, Any]:
     """Returns the defaults that lie within the space; one that is None, or outside, is drawn."""
     return {
@@ -191,7 +196,7 @@ def _found(study: optuna.Study, search: Search, holdout: str) -> Found:
         raise TuningError(f"none of {failed} trials ended with a value; train once with --set to see why")
     best = study.best_trial
     default = next((trial.value for trial in complete if trial.user_attrs.get("is_default")), None)
-    options = (*search.fixed, *(f"{name}={value}" for name, value in best.params.items()))
+    options = (*search.fixed, *(_text(name, value) for name, value in best.params.items()))
     assert best.value is not None
     return Found(options, best.value, default, len(complete), failed, holdout)
 

@@ -226,6 +226,33 @@ def test_promote_moves_a_label_to_another_checkpoint(trained: Trained) -> None:
     ]
 
 
+def test_promote_compares_on_later_rows_and_labels_the_refitted_winner(data: Path, tmp_path: Path) -> None:
+    """Biases take the place of a network that has hardly learnt, and the history says on which rows and by how much."""
+    registry = Registry(tmp_path)
+    for model in ("random", "bias"):
+        run(
+            "train",
+            *("--data", data, "--registry", tmp_path, "--model", model, "--holdout", "newest:0.2"),
+            "--no-report",
+        )
+    loser, winner = registry.versions()
+
+    without_data = run("promote", winner, "--registry", tmp_path)
+    ran = run("promote", winner, "--registry", tmp_path, "--data", data)
+    back = run("promote", loser, "--registry", tmp_path, "--data", data)
+
+    assert without_data.status == 2
+    assert "--data is needed to compare the two on" in without_data.err
+    assert ran.status == 0, ran.err
+    refitted = registry.label("stable")
+    assert refitted not in (loser, winner, None)
+    reason = registry.label_history("stable")[-1].reason
+    assert reason.startswith(f"promoted over {loser} on 300 rows after 20")
+    assert reason.endswith(f"refitted on all rows with the settings of {winner}")
+    assert back.status == 2
+    assert "nothing to compare on: 0 rows" in back.err
+
+
 def test_promote_refuses_a_checkpoint_that_cannot_be_served(trained: Trained, tmp_path: Path) -> None:
     """A damaged checkpoint is found out before a service meets it, also when it is forced."""
     folder = tmp_path / trained.version

@@ -81,7 +81,9 @@ def promote_command(
             f"{label} names {before}: --data is needed to compare the two on; or give a reason not to: --force REASON"
         )
     incumbent = checkpoints.load(store.path_of(before))
-    require_all_movies(candidate, incumbent)
+    if not refitted:
+        # Else it is the refitted one that must know them: a candidate knows none that were new in its held-out rows.
+        require_all_movies(candidate, incumbent)
     with progress_bar("reading") as progress:
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
         rows = find_later_rows(snapshot, candidate.manifest, incumbent.manifest)
