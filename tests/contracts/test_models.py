@@ -36,6 +36,7 @@ QUICK = {
     "marquee": [
         "machine_iterations=5",
         "machine_rank=2",
+        "towers=1",
         "hidden_size=16",
         "tower_epochs=2",
         "ranking_epochs=2",

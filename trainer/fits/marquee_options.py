@@ -13,6 +13,8 @@ class Options:
 
     Attributes:
         hidden_size: Hidden units of the movie tower, 1 or more. None: 400 below 300,000 ratings, else 600.
+        towers: Movie towers, each from another start, that are averaged, 1 or more. None: 2 below 300,000 ratings, else
+            1.
         tower_epochs: Passes over all movies, 1 or more.
         tower_batch: Movies a step, 1 or more. None: 64 below 300,000 ratings, else 128.
         tower_learning_rate: Of Adam, above 0. Recipe.
@@ -23,10 +25,10 @@ class Options:
             below 20 ratings a movie, else 4. Recipe.
         machine_share: Weight of the factorisation machine against the tower, 0..1; at 0 or 1 one of them is not fitted.
             Recipe.
-        machine_rank: Its factors, 1 or more. None: 10 below 300,000 ratings, else 24. Recipe.
+        machine_rank: Its factors, 1 or more. None: 16 below 300,000 ratings, else 24.
         machine_iterations: Its sweeps, of which the last 70% count, 1 or more. None: 300 below 300,000 ratings, else
             200. Recipe.
-        machine_size: Coordinates of the mean of its samples, 1 or more. None: 32 below 300,000 ratings, else 64.
+        machine_size: Coordinates of the mean of its samples, 1 or more. None: 48 below 300,000 ratings, else 64.
         rating_size: Coordinates that the members are compressed to, 1 or more. None: 96 below 300,000 ratings, else
             128.
         prior_spread: Factor on the users' covariance for the prior of a user vector, above 0. None: 1.5 below 300,000
@@ -74,6 +76,7 @@ class Options:
     """
 
     hidden_size: int | None = field(default=None, metadata={"low": 1, "high": 8192})
+    towers: int | None = field(default=None, metadata={"low": 1, "high": 100})
     tower_epochs: int = field(default=20, metadata={"low": 1, "high": 1000})
     tower_batch: int | None = field(default=None, metadata={"low": 1, "high": 65536})
     tower_learning_rate: float = field(default=1e-3, metadata={"low": 1e-6, "high": 1.0})

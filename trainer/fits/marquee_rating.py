@@ -54,7 +54,7 @@ NO_RATING_HEAD = RatingHead({}, 0, 1.0, 0.0, 1.0)
 
 def steps_of(options: Options, num_ratings: int) -> dict[str, int]:
     """Returns how many steps each stage will report."""
-    steps = {TOWER_STAGE: options.tower_epochs} if options.machine_share < 1 else {}
+    steps = {TOWER_STAGE: num_towers(options, num_ratings) * options.tower_epochs} if options.machine_share < 1 else {}
     if options.machine_share > 0:
         steps[MACHINE_STAGE] = machine_config(options, num_ratings).iterations
     return steps
@@ -81,9 +81,14 @@ def fit_rating_head(
     rows = RatedRows(trained, rated, max(float(residuals.std()), 1e-6) / RESIDUAL_SPREAD)
     members = []
     if options.machine_share < 1:
-        config = tower_config(options, len(rated), trained.num_movies)
-        tower = fit_tower(rows, content, config, rng, lambda done, total: stages(TOWER_STAGE, done, total))
-        members.append((1 - options.machine_share, tower))
+        config, towers = tower_config(options, len(rated), trained.num_movies), num_towers(options, len(rated))
+        for number in range(towers):
+
+            def progress(done: int, total: int, before: int = number * config.epochs) -> None:
+                stages(TOWER_STAGE, before + done, towers * total)
+
+            tower = fit_tower(rows, content, config, rng, progress)
+            members.append(((1 - options.machine_share) / towers, tower))
     if options.machine_share > 0:
         machine = fit_machine(
             rows, machine_config(options, len(rated)), rng, lambda done, total: stages(MACHINE_STAGE, done, total)
@@ -170,6 +175,11 @@ def fit_prior_of_strangers(
     }
 
 
+def num_towers(options: Options, num_ratings: int) -> int:
+    """Returns how many movie towers are trained on so many ratings, each from another start."""
+    return options.towers or (1 if num_ratings >= MANY_RATINGS else 2)
+
+
 def tower_config(options: Options, num_ratings: int, num_movies: int) -> AutoencoderConfig:
     """Returns how the movie tower is trained on so many ratings of so many movies."""
     many = num_ratings >= MANY_RATINGS
@@ -192,8 +202,8 @@ def machine_config(options: Options, num_ratings: int) -> MachineConfig:
     many = num_ratings >= MANY_RATINGS
     iterations = options.machine_iterations or (200 if many else 300)
     return MachineConfig(
-        rank=options.machine_rank or (24 if many else 10),
+        rank=options.machine_rank or (24 if many else 16),
         iterations=iterations,
         kept=max(1, round(0.7 * iterations)),
-        size=options.machine_size or (64 if many else 32),
+        size=options.machine_size or (64 if many else 48),
     )

@@ -20,6 +20,7 @@ from two_tower.user_columns import Histories, Profiles, UserColumns
 
 QUICK = Options(
     hidden_size=16,
+    towers=1,
     tower_epochs=15,
     tower_learning_rate=0.01,
     tower_batch=8,
