@@ -3,8 +3,8 @@
 Fits models (of marquee the ranking head in full and the rating head in brief, which has no say here), or opens the
 checkpoints that are named, made from the same data with --holdout leave-last. Makes each user's list of ten at several
 diversities, from the rows that were trained on: NDCG@10 on the held-out movies, and how alike the movies of a list are
-(mean cosine of all pairs, as SimilarMovies has it). Then explains the plain lists by up to five entries. Some minutes on
-two cores; needs MARQUEE_DATA.
+(mean cosine of all pairs, as SimilarMovies has it). Then explains the plain lists by up to five entries. Some minutes
+on two cores; needs MARQUEE_DATA.
 """
 
 import os
