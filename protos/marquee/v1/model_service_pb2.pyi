@@ -547,7 +547,7 @@ class Explanation(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Largest share first: entries that the service holds for the user (stored window and session_events), with a share
-        above 0.
+        of at least 0.001.
         """
 
     def __init__(
