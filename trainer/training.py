@@ -201,7 +201,8 @@ def _fit(
 
     recorder = CurveRecorder(report)
     kept = {} if state is None else {"state": state}
-    model = fit.fit(replace(data, interactions=train), options, seed=request.seed, progress=recorder, **kept)
+    with recorder.listening():
+        model = fit.fit(replace(data, interactions=train), options, seed=request.seed, progress=recorder, **kept)
     return _Fitted(model, spread, recorder.curves)
 
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.fits.curves import tell
+
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
@@ -144,6 +146,7 @@ def fit_item_autoencoder(
     keep = 1.0 - config.input_dropout
     for epoch in range(config.epochs):
         progress(epoch, config.epochs)
+        squared_error = torch.zeros(())
         order = rng.permutation(rated_movies)
         for first in range(0, len(order), config.batch_movies):
             movies = order[first : first + config.batch_movies]
@@ -159,7 +162,9 @@ def fit_item_autoencoder(
             scores = torch.sparse.sampled_addmm(cells, hidden, decoder.T, beta=0.0).values()  # [n_b]
             local_index, user_index = torch.from_numpy(local), torch.from_numpy(users)
             errors = scores + user_biases[user_index] + movie_biases[movie_index][local_index]
-            errors = (errors - torch.from_numpy(values)) * gradient_scale  # [n_b]
+            errors -= torch.from_numpy(values)  # [n_b]
+            squared_error += errors.square().sum()
+            errors *= gradient_scale
 
             d_hidden = _sparse(counts, user_index, errors, num_users) @ decoder
             by_user = np.argsort(users, kind="stable")
@@ -185,6 +190,7 @@ def fit_item_autoencoder(
                 group["lr"] = config.learning_rate * rate
             optimizer.step()
             step += 1
+        tell("movie tower: training mse of residuals", float(squared_error) / len(residuals))
     progress(config.epochs, config.epochs)
 
     hidden = torch.empty(num_movies, hidden_size)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.fits.curves import tell
+
 _SEEN_SCORE = -1e4
 """Of a movie that was watched before the cut: its share of the softmax is 0 in float32, and stays finite."""
 
@@ -125,8 +127,9 @@ def fit_log_linear(
     total_steps, step = config.epochs * steps_per_epoch, 0
     for epoch in range(config.epochs):
         progress(epoch, config.epochs)
+        losses: list[Tensor] = []
         for cuts in draw_cuts(user_rows, movie_rows, event_times_ms, config, rng):
-            set_gradients(model, cuts, config, rng)
+            losses.append(set_gradients(model, cuts, config, rng))
             if step < config.warm_up_steps:
                 rate = (step + 1) / config.warm_up_steps
             else:
@@ -136,6 +139,8 @@ def fit_log_linear(
                 group["lr"] = config.learning_rate * rate
             optimizer.step()
             step += 1
+        if losses:
+            tell("retrieval head: training cross-entropy", float(torch.stack(losses).mean()))
     progress(config.epochs, config.epochs)
     return model
 
@@ -176,8 +181,8 @@ def _users_per_epoch(sizes: NDArray[np.integer], config: LogLinearConfig) -> int
     return int(np.ceil(config.user_share * np.count_nonzero(sizes > 1)))
 
 
-def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np.random.Generator) -> None:
-    """Sets every parameter's gradient of the mean weighted cross-entropy of a batch of cuts."""
+def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np.random.Generator) -> Tensor:
+    """Sets every parameter's gradient of the mean weighted cross-entropy of a batch of cuts; returns that mean. []."""
     num_users, longest = cuts.movies.shape
     width = cuts.places.shape[1]
     longest = min(longest, max(1, int(cuts.places.max())))
@@ -203,14 +208,14 @@ def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np
     weights = np.where(real, np.exp(-ahead), 0).astype(np.float32)
     totals = weights.sum(axis=-1)  # [B, c]
     norm = 1.0 / max(1, int(np.count_nonzero(cuts.used)))
-    errors.mul_(torch.from_numpy(totals.reshape(-1, 1) * np.float32(norm)))
     rows = np.broadcast_to(np.arange(num_users * width).reshape(num_users, width, 1), targets.shape)[real]
     wanted = np.broadcast_to(np.arange(num_users)[:, None, None], targets.shape)[real], targets[real]
-    errors.index_put_(
-        (torch.from_numpy(rows), torch.from_numpy(cuts.movies[wanted])),
-        torch.from_numpy(-weights[real] * np.float32(norm)),
-        accumulate=True,
-    )  # [Q, I], gradient of the scores
+    cells = torch.from_numpy(rows), torch.from_numpy(cuts.movies[wanted])
+    shares = torch.from_numpy(weights[real] * np.float32(norm))
+    # A share of the softmax that float32 holds no more is 0: the logarithm is cut where that begins.
+    loss = -(shares * errors[cells].clamp(min=1e-38).log()).sum()
+    errors.mul_(torch.from_numpy(totals.reshape(-1, 1) * np.float32(norm)))
+    errors.index_put_(cells, -shares, accumulate=True)  # [Q, I], gradient of the scores
 
     model.vectors.grad = errors.T @ users
     model.biases.grad = errors.sum(0)
@@ -219,3 +224,4 @@ def set_gradients(model: LogLinear, cuts: Cuts, config: LogLinearConfig, rng: np
     for table, table_weights in ((model.short, short_weights), (model.long, long_weights)):
         d_rows = torch.bmm(table_weights.transpose(1, 2), d_users)  # [B, L, K]
         table.grad = torch.zeros_like(table).index_add_(0, movies.reshape(-1), d_rows.reshape(-1, d_rows.shape[-1]))
+    return loss
