@@ -63,19 +63,45 @@ def _rank(model: AlgoBase, question: Question) -> NDArray[np.int64]:
 
 
 def _scores(model: AlgoBase, user: int, num_movies: int) -> NDArray[np.float64]:
-    """Returns the unclipped rating of every movie; by matrix products where the model is one."""
+    """Returns the unclipped rating of every movie: what `predict` says of each, by array operations."""
     trainset = model.trainset
-    if isinstance(model, KNNBaseline) or not trainset.knows_user(_inner(trainset, user)):
+    row = _inner(trainset, user)
+    if row < 0:
         return np.array([model.predict(user, movie, clip=False).est for movie in range(num_movies)])
-    row = trainset.to_inner_uid(user)
-    vector = model.pu[row]
-    if isinstance(model, SVDpp):
-        watched = [movie for movie, _ in trainset.ur[row]]
-        vector = vector + model.yj[watched].sum(axis=0) / np.sqrt(len(watched))
-    known = trainset.global_mean + model.bu[row] + model.bi + model.qi @ vector
-    scores = np.full(num_movies, trainset.global_mean + model.bu[row])
+    if isinstance(model, KNNBaseline):
+        offset, known = _neighbours(model, row)
+    else:
+        offset, known = _dot_products(model, row)
+    scores = np.full(num_movies, trainset.global_mean + offset)
     scores[[trainset.to_raw_iid(inner) for inner in range(trainset.n_items)]] = known
     return scores
+
+
+def _dot_products(model: AlgoBase, row: int) -> tuple[float, NDArray[np.float64]]:
+    """Returns the user's bias and his rating of every movie that was learnt from, as SVD and SVD++ have them."""
+    vector = model.pu[row]
+    if isinstance(model, SVDpp):
+        watched = [movie for movie, _ in model.trainset.ur[row]]
+        vector = vector + model.yj[watched].sum(axis=0) / np.sqrt(len(watched))
+    return model.bu[row], model.trainset.global_mean + model.bu[row] + model.bi + model.qi @ vector
+
+
+def _neighbours(model: KNNBaseline, row: int) -> tuple[float, NDArray[np.float64]]:
+    """Returns the same as KNNBaseline has it: of the k most similar watched movies those with positive similarity."""
+    watched = np.array([movie for movie, _ in model.trainset.ur[row]])
+    ratings = np.array([rating for _, rating in model.trainset.ur[row]])
+    mean, bias, of_movies = model.trainset.global_mean, model.by[row], model.bx
+    similar = model.sim[:, watched]  # [M, n]
+    if len(watched) > model.k:
+        nearest = np.argpartition(-similar, model.k, axis=1)[:, : model.k]
+        similar = np.take_along_axis(similar, nearest, axis=1)
+        residuals = (ratings - (mean + of_movies[watched] + bias))[nearest]
+    else:
+        residuals = np.broadcast_to(ratings - (mean + of_movies[watched] + bias), similar.shape)
+    similar = np.maximum(similar, 0)
+    total = similar.sum(axis=1)
+    shift = np.divide((similar * residuals).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
+    return bias, mean + bias + of_movies + shift
 
 
 def _inner(trainset: object, user: int) -> int:
