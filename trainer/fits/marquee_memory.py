@@ -100,8 +100,8 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
             weights = samples * (users + movies) + samples * movies
             before = 8 * (users + movies) * hidden
             stages[MACHINE] = base + before + 2 * weights + samples * users + 60 * rows
-        # Members side by side, centred, turned and compressed, all in float64.
-        stages[COMPRESSION] = base + 4 * blended + 2 * 8 * (users + movies) * rating_size
+        # Members side by side, centred, turned and compressed, all in float64 (docs/experiments.md, 2026-11-22).
+        stages[COMPRESSION] = base + 5 * blended + 2 * 8 * (users + movies) * rating_size
         implicit = min(options.implicit_movies, movies)
         at_once = 256 * size.longest_history * rating_size * 8  # users whose histories are gathered together
         stages[PRIOR] = base + 16 * users * rating_size + 3 * 8 * implicit**2 + 30 * rows + at_once
