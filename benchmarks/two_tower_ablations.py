@@ -34,7 +34,7 @@ from two_tower.user_columns import Profiles
 
 SWITCHES = {
     "ratings in the history": ["history_ratings=false"],
-    "attention over the history": ["attention=false"],
+    "attention over the history": ["attention=true"],
     "recency": ["recency=false"],
     "title words": ["titles=false"],
     "movie mean rating": ["movie_means=false"],

@@ -43,7 +43,7 @@ QUICK = {
         "ranking_cuts=3",
         "ranking_size=8",
     ],
-    "two-tower": ["epochs=4", "cuts=10"],
+    "two-tower": ["epochs=4", "cuts=10", "attention=true"],
     "two-tower-history": ["batch_size=16"],
 }
 """Options with which a model fits toy data in a second; a new model may do without."""

@@ -18,7 +18,7 @@ from trainer.fits.two_tower import Options, fit
 from trainer.fits.two_tower_training import wants_bf16
 from two_tower.models.two_tower import TwoTower
 
-QUICK = Options(epochs=4, cuts=10, ranking_size=16, rating_size=8)
+QUICK = Options(attention=True, epochs=4, cuts=10, ranking_size=16, rating_size=8)
 
 
 class InterruptedTrainingError(Exception):

@@ -43,7 +43,8 @@ class Options:
         full_softmax_movies: Movies up to which auto takes all.
         sampled_movies: Movies drawn for a sampled softmax.
         history_ratings: Whether ratings in the history count.
-        attention: Whether the user tower attends to the history; else only decaying sums.
+        attention: Whether the user tower attends to the history; else only decaying sums. Off: it takes half as long
+            again and brought nothing (docs/experiments.md).
         recency: Whether newer movies weigh more, in data with times.
         titles: Whether the movie tower reads title words.
         title_vectors: File of word vectors in GloVe's text format, in the place of trained words; "" for none.
@@ -82,7 +83,7 @@ class Options:
     full_softmax_movies: int = field(default=20_000, metadata={"low": 1, "high": 10_000_000})
     sampled_movies: int = field(default=4096, metadata={"low": 1, "high": 1_000_000})
     history_ratings: bool = True
-    attention: bool = True
+    attention: bool = False
     recency: bool = True
     titles: bool = True
     title_vectors: str = ""
