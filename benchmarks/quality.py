@@ -30,6 +30,7 @@ from trainer.comparison.notebook_protocol import compare_notebooks, render_noteb
 from trainer.comparison.plot import draw
 from trainer.comparison.runner import Outcome, Reading, run_tasks
 from trainer.comparison.table import HOW_TO_READ, markdown_table, render
+from trainer.errors import TrainerError
 from trainer.readers.read_options import ReadOptions
 from trainer.snapshot import Snapshot, take_snapshot
 from two_tower.models import MODELS
@@ -221,7 +222,13 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None])
     calibrations: list[str] = []
     for part in (each for each in PARTS if each in chosen):
         say(f"== {part.name}: about {part.minutes:.0f} minutes of one core if nothing of it is there")
-        comparison = workshop.compare(part)
+        try:
+            comparison = workshop.compare(part)
+        except TrainerError as error:
+            # One part that cannot be built must not cost the others.
+            say(f"{part.name}: {error}")
+            texts[part.name] = f"### {part.data}, `{part.holdout}`\n\nCame to nothing: {error}\n"
+            continue
         texts[part.name] = section(part, comparison)
         if part.libraries:
             calibrations.append(render_calibration(comparison))
