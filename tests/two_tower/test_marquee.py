@@ -67,6 +67,9 @@ def make_model(config: MarqueeConfig | None = None) -> Marquee:
             )
         ):
             table[0] = 0
+    # Most tests are about long histories, where it has faded.
+    tensors["ranking.of_everybody"].zero_()
+    tensors["ranking.user_events"] = torch.tensor([0.0, 10, 300, 40, 250, 1])
     if config.scale is not None:
         tensors["rating.variances"].square_()
         tensors["rating.user_counts"][1:] = torch.tensor([10.0, 300, 40, 250, 1])
@@ -419,3 +422,28 @@ def test_a_config_that_makes_no_sense_is_refused(model: Marquee, change: dict[st
     """With the name of the field."""
     with pytest.raises(CheckpointError, match=f"config.{next(iter(change))}"):
         Marquee.restore({**model.config(), **change}, model.tensors(), model.vocabularies(), torch.device("cpu"))
+
+
+def test_a_profile_ranks_until_a_history_does(movies: MovieEmbeddings) -> None:
+    """What ranks for everybody and for a profile fades to 1/e in eight events; remembered events count."""
+    model = make_model()
+    events_behind = torch.tensor([0.0, 8, 24, 8, 8, 8])
+    model = Marquee.restore(
+        model.config(), model.tensors() | {"ranking.user_events": events_behind}, model.vocabularies(), model.device
+    )
+    tables = model.tensors() | {"ranking.of_everybody": torch.full((6,), 2.0)}
+    with_prior = Marquee.restore(model.config(), tables, model.vocabularies(), torch.device("cpu"))
+    events = some_events(8)
+    from_profile = weights_of(model)["ranking.from_profile"]
+    woman = from_profile[model._encoder.genders.rows_of(["F"])[0]]
+
+    def added(user: UserColumns) -> NDArray[np.floating]:
+        nobody = replace(user, profiles=a_user([]).profiles)
+        before, after = (each.embed_users(who, movies) for each, who in ((model, nobody), (with_prior, user)))
+        difference: NDArray[np.floating] = (after.ranking_vectors - before.ranking_vectors)[0].numpy()
+        return difference
+
+    assert added(a_user([], gender="F")) == pytest.approx(2.0 + woman, abs=1e-5)
+    assert added(a_user(events, gender="F")) == pytest.approx((2.0 + woman) / np.e, abs=1e-5)
+    trimmed = a_user(events, user_id="u1", complete=False, gender="F")
+    assert added(trimmed) == pytest.approx((2.0 + woman) * np.exp(-24 / 8), abs=1e-5)

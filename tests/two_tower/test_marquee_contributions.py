@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from trainer.dataset import Dataset, Interactions
@@ -45,7 +46,11 @@ def model() -> Marquee:
     nobody = Profiles([None] * NUM_USERS, np.full(NUM_USERS, np.nan, np.float32), [None] * NUM_USERS)
     users = [f"u{row}" for row in range(NUM_USERS)]
     data = Dataset("toy", users, nobody, [None] * NUM_USERS, CATALOGUE, rows, RatingScale(1, 5, 1), True)
-    return fit(data, FEW_STEPS, seed=0, progress=silent)
+    fitted = fit(data, FEW_STEPS, seed=0, progress=silent)
+    # What ranks for everybody fades with every event, so it would be another remainder for every history.
+    tensors = fitted.tensors()
+    tensors["ranking.of_everybody"].zero_()
+    return Marquee.restore(fitted.config(), tensors, fitted.vocabularies(), torch.device("cpu"))
 
 
 def users_of(histories: list[list[int]]) -> UserColumns:

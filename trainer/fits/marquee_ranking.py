@@ -14,8 +14,10 @@ from trainer.fits.content_ridge import fit_content_ridge
 from trainer.fits.edlae import fit_edlae
 from trainer.fits.log_linear import LogLinear, LogLinearConfig, fit_log_linear
 from trainer.fits.marquee_options import Options
+from trainer.fits.ranking_prior import fit_ranking_prior
 from trainer.fits.trained_rows import TrainedRows, with_unknown_row
 from two_tower.models.marquee_config import LONG, SHORT, Memory
+from two_tower.models.marquee_content import num_profile_rows, profile_rows
 
 RANKING_STAGE = "retrieval head"
 
@@ -31,7 +33,8 @@ SPARSE_GAIN, DENSE_GAIN = 2.0, 0.5
 """Weights of the closed form beside the log-linear part; half or twice as much is up to .002 worse on validation."""
 
 _POPULARITY_OF_NOBODY = 1e-4
-"""Far below any score of a history: it orders the list of a user who has none by popularity."""
+"""Of a head whose scores are no logarithms: popularity and profile order the list of a user without history, far below
+any score of one."""
 
 _MAX_CUTS = 30
 """More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
@@ -93,6 +96,20 @@ def fit_ranking_head(
         "ranking.user_bias": torch.from_numpy(head.user_bias),
         "ranking.from_content": torch.from_numpy(from_content.coefficients),
     } | {f"ranking.{name}": with_unknown_row(table) for name, table in head.tables.items()}
+    unit = 1.0 if timed and options.ranking_epochs else _POPULARITY_OF_NOBODY
+    prior = fit_ranking_prior(
+        trained.interactions.user_rows,
+        trained.interactions.movie_rows,
+        profile_rows(trained.profiles, trained.encoder),
+        num_profile_rows(trained.encoder),
+        vectors,
+        (biases + vectors @ head.user_bias) / unit,
+    )
+    tensors["ranking.of_everybody"] = torch.from_numpy(np.float32(unit) * prior.of_everybody)
+    tensors["ranking.from_profile"] = torch.from_numpy(np.float32(unit) * prior.from_profile)
+    tensors["ranking.user_events"] = with_unknown_row(
+        np.bincount(trained.interactions.user_rows, minlength=trained.num_users)
+    )
     tensors["ranking.memories"] = _remember(trained, memories, tensors)
     return tensors
 

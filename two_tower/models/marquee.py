@@ -51,6 +51,9 @@ def tensor_shapes(config: MarqueeConfig, encoder: FeatureEncoder) -> dict[str, t
         "ranking.user_bias": (ranking,),
         "ranking.memories": (users, len(config.memories), ranking),
         "ranking.from_content": (features + 1, ranking + 1),
+        "ranking.of_everybody": (ranking,),
+        "ranking.from_profile": (num_profile_rows(encoder), ranking),
+        "ranking.user_events": (users,),
     }
     shapes |= {f"ranking.{table}": (movies, ranking) for table in config.tables}
     if config.scale is not None:
@@ -122,7 +125,9 @@ class Marquee(FactoredModel):
         # Of a complete history the retrieval head recomputes what the checkpoint remembers.
         ranked_rows = np.where(users.histories.complete, 0, self._encoder.users.rows_of(users.user_ids))
         ranked = CountedEvents.of(users.histories, ranked_rows > 0, self._config.data_until_ms)
+        ranked = ranked.keep(movies.movie_rows[ranked.movie_numbers] >= 0)
         ranking_vectors = self._ranking_vectors(ranked_rows, ranked, movies)
+        ranking_vectors = ranking_vectors + self._ranking_priors(users, ranked_rows, ranked)
         if self._config.scale is None:
             return UserEmbeddings(torch.zeros(len(users), 0, device=self.device), ranking_vectors)
         return UserEmbeddings(self._rating_vectors(users, *self._rated_events(users), movies), ranking_vectors)
@@ -279,7 +284,6 @@ class Marquee(FactoredModel):
 
     def _ranking_vectors(self, user_rows: NDArray[np.int64], events: CountedEvents, movies: MovieEmbeddings) -> Tensor:
         """Returns the weighted sum of each user's memories. [B, K]."""
-        events = events.keep(movies.movie_rows[events.movie_numbers] >= 0)
         ages = events.ages()
         vectors = self._tensors["ranking.user_bias"].expand(len(user_rows), -1)  # [B, K]
         for table in self._config.tables:
@@ -293,6 +297,15 @@ class Marquee(FactoredModel):
             remembered = self._tensors["ranking.memories"][self._to_device(user_rows)]  # [B, memories, K]
             vectors = vectors + (remembered * left[:, :, None]).sum(dim=1)
         return vectors
+
+    def _ranking_priors(self, users: UserColumns, user_rows: NDArray[np.int64], events: CountedEvents) -> Tensor:
+        """Returns what ranks where little is known of a user, faded by his events, remembered ones too. [B, K]."""
+        behind = self._tensors["ranking.user_events"][self._to_device(user_rows)]  # [B], row 0 has none
+        known = behind + self._to_device(events.lengths().astype(np.float32))
+        faded = torch.exp(-known / self._config.ranking_prior_events)[:, None]  # [B, 1]
+        profiles = self._to_device(profile_rows(users.profiles, self._encoder))  # [B, 3]
+        of_profile = self._tensors["ranking.from_profile"][profiles].sum(dim=1)  # [B, K]
+        return faded * (self._tensors["ranking.of_everybody"] + of_profile)
 
     def _sum_rows(
         self, table: str, events: CountedEvents, weights: NDArray[np.float64], movies: MovieEmbeddings

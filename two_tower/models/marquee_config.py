@@ -43,6 +43,7 @@ class MarqueeConfig:
         data_until_ms: Newest event trained on; 0 for data without times.
         years: Range of the year of release.
         ages: Range of the age.
+        ranking_prior_events: Events after which what ranks for everybody and for a profile has faded to 1/e.
     """
 
     scale: RatingScale | None
@@ -57,6 +58,7 @@ class MarqueeConfig:
     data_until_ms: int
     years: Range
     ages: Range
+    ranking_prior_events: float = 8.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -70,6 +72,8 @@ class MarqueeConfig:
             problems.append("config.spread_variance is above 0")
         if not self.prior_events > 0 or not self.implicit_damping > 0:
             problems.append("config.prior_events and config.implicit_damping are above 0")
+        if not self.ranking_prior_events > 0:
+            problems.append("config.ranking_prior_events is above 0")
         if not self.memories:
             problems.append("config.memories holds at least one memory")
         for memory in self.memories:

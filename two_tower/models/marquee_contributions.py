@@ -35,8 +35,9 @@ def history_contributions(
     """Returns what each history entry of user `positions[p]` adds to the ranking score of movie `numbers[p]`.
 
     Where the checkpoint remembers a user it remembers each visible entry with the weight that its age gives it here:
-    memories fade by the event. So what is left of a score is the movie's bias, the bias of all users, and the entries
-    that the stored history has lost. Pair after pair, float32 [sum of history lengths].
+    memories fade by the event. So what is left of a score is the movie's bias, the bias of all users, what is left of
+    the prior for everybody and for the profile, and the entries that the stored history has lost. Pair after pair,
+    float32 [sum of history lengths].
     """
     added: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(positions)
     for user in np.unique(positions):
