@@ -53,7 +53,8 @@ def fit_both(parts: Parts, data: Dataset, seed: int) -> tuple[Marquee, Marquee]:
     if data.name != "ml-100k":
         return ours, fit(rows, RECIPE_ON_SPARSE, seed=seed, progress=silent)
     # The closed form's columns stand beside the others: its weight is the length of the movies' side.
-    tensors = ours.tensors()
+    # Cloned, for the tensors of a model are its own.
+    tensors = {name: tensor.clone() for name, tensor in ours.tensors().items()}
     tensors["ranking.vectors"][:, Options().ranking_size :] *= RECIPE_GAIN / DENSE_GAIN
     return ours, Marquee.restore(ours.config(), tensors, ours.vocabularies(), ours.device)
 
