@@ -181,7 +181,7 @@ def test_the_split_of_a_notebook_is_drawn_as_torch_draws_it() -> None:
     """The rows that random_split leaves to the second part, with the notebook's seed."""
     data = _dataset([row // 5 for row in range(50)], [row % 7 + row // 5 for row in range(50)], None)
     torch.manual_seed(1337)
-    _, second = torch.utils.data.random_split(range(50), [40, 10])
+    _, second = torch.utils.data.random_split(torch.utils.data.TensorDataset(torch.zeros(50)), [40, 10])
 
     parts = split(data, parse_holdout("torch:0.2"), seed=1337)
 
