@@ -9,9 +9,10 @@ import torch
 from tests.toy_dataset import toy_dataset
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import DataError
-from trainer.evaluation import evaluate
+from trainer.evaluation import evaluate, user_columns
 from trainer.fits import silent
 from trainer.fits.marquee import Options, fit
+from trainer.histories import HistoryLayout
 from two_tower.models.marquee import Marquee
 from two_tower.movie_columns import MovieColumns
 from two_tower.scoring import rank_scores, rate_all
@@ -108,6 +109,26 @@ def test_a_stranger_of_the_same_history_is_judged_much_like_a_trained_user(toy: 
     stranger = rate_all(model, model.embed_users(stored(data, 4), movies), movies)[0]
 
     assert np.abs(stranger - trained).mean() < 0.3 * np.abs(stranger - other).mean()
+
+
+def test_deviations_are_as_wide_as_the_errors() -> None:
+    """Of the held-out ratings of strangers most lie within 1.28 deviations, and far from all within a third of one."""
+    data = toy_dataset(num_users=200)
+    train, test = held_out(data, 400)
+    model = fit(replace(data, interactions=train), QUICK, seed=0, progress=silent)
+    strangers = replace(data, user_ids=[""] * len(data.user_ids))
+    evaluation = evaluate(model, strangers, train, test, protocol="")
+    movies = model.embed_movies(data.movies)
+    users = user_columns(strangers, HistoryLayout(train, len(data.user_ids)), np.arange(len(data.user_ids)))
+
+    deviations = model.rating_deviations(
+        users, movies, test.user_rows.astype(np.int64), test.movie_rows.astype(np.int64)
+    )
+
+    assert deviations is not None
+    errors = np.abs(evaluation.predicted - test.ratings)
+    assert (errors < 1.2816 * deviations).mean() > 0.65
+    assert (errors < deviations / 3).mean() < 0.65
 
 
 def genre_data(num_movies: int = 120) -> Dataset:
