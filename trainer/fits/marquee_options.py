@@ -31,7 +31,8 @@ class Options:
         machine_size: Coordinates of the mean of its samples, 1 or more. None: 48 below 300,000 ratings, else 64.
         rating_size: Coordinates that the members are compressed to, 1 or more. None: 96 below 300,000 ratings, else
             128.
-        prior_spread: Factor on the users' covariance for the prior of a stranger's vector, above 0.
+        prior_spread: Factor on the users' covariance for the prior of a stranger's vector, above 0. None: 1.5 below
+            300,000 ratings, else 1.2.
         noise_share: Noise variance of a rating as a share of what the biases leave, above 0.
         profile_ridge: λ of the ridge from profile to user vector, above 0. Recipe.
         implicit_ridge: λ of the ridge from watched movies to user vector, above 0.
@@ -87,7 +88,7 @@ class Options:
     machine_iterations: int | None = field(default=None, metadata={"low": 1, "high": 100000})
     machine_size: int | None = field(default=None, metadata={"low": 1, "high": 1024})
     rating_size: int | None = field(default=None, metadata={"low": 1, "high": 1024})
-    prior_spread: float = field(default=1.5, metadata={"low": 0.01, "high": 100.0})
+    prior_spread: float | None = field(default=None, metadata={"low": 0.01, "high": 100.0})
     noise_share: float = field(default=0.8, metadata={"low": 0.01, "high": 10.0})
     profile_ridge: float = field(default=50.0, metadata={"low": 1e-3, "high": 1e9})
     implicit_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})

@@ -114,13 +114,14 @@ def make_rating_head(
     user_counts = np.bincount(trained.interactions.user_rows[is_rated], minlength=trained.num_users)
     many = counts.sum() >= MANY_RATINGS
     size = options.rating_size or (128 if many else 96)
+    spread = options.prior_spread or (1.2 if many else 1.5)
     # A user's bias is the weight of a constant coordinate.
     compressed = compress(
         np.concatenate([member.movie_vectors, np.ones((len(counts), 1))], axis=1),
         np.concatenate([member.user_vectors, member.user_biases[:, None]], axis=1),
         counts,
         size,
-        options.prior_spread,
+        spread,
     )
     movie_biases = member.movie_biases + compressed.movie_biases
     from_content = fit_content_ridge(
@@ -132,7 +133,7 @@ def make_rating_head(
     noise_variance = max(options.noise_share * residual_variance, 1e-6)
     cold_variance = float(from_content.left_out_variances[-1])
     # What n ratings leave unknown of a movie, of which content foretells bias and vector, the latter to a usual user.
-    of_content = max(cold_variance + float(from_content.left_out_variances[:-1].sum()) / options.prior_spread, 1e-6)
+    of_content = max(cold_variance + float(from_content.left_out_variances[:-1].sum()) / spread, 1e-6)
     movie_variances = 1 / (1 / of_content + np.concatenate(([0], counts)) / noise_variance)
     return RatingHead(
         {
