@@ -64,8 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (("ratings", 20_000_000), ("users", 138_000), ("movies", 27_000), ("processes", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--set", action="append", default=["epochs=1", "cuts=4"], metavar="FIELD=VALUE")
+    parser.add_argument("--set", action="append", metavar="FIELD=VALUE", help="Default: epochs=1 cuts=4.")
     asked = parser.parse_args()
+    options = asked.set or ["epochs=1", "cuts=4"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         count = write_data(folder / "data", asked.users, asked.movies, asked.ratings)
@@ -73,7 +74,7 @@ def main() -> None:
         start = ["-m", "torch.distributed.run", "--nproc-per-node", str(asked.processes)] if asked.processes > 1 else []
         command = [sys.executable, *start, "-m", "trainer", "train", "--model", "two-tower", "--holdout", "random:0.1"]
         command += ["--data", str(folder / "data"), "--registry", str(folder / "registry")]
-        command += [word for text in asked.set for word in ("--set", text)]
+        command += [word for text in options for word in ("--set", text)]
         begun = time.monotonic()
         child = subprocess.Popen(
             command, env={**os.environ, "OMP_NUM_THREADS": "1", "MARQUEE_CACHE": str(folder / "cache")}
@@ -86,7 +87,7 @@ def main() -> None:
             "users": asked.users,
             "movies": asked.movies,
             "processes": asked.processes,
-            "options": asked.set,
+            "options": options,
             "parquet_mib": round(size_mib),
             # Of one process, pages of mapped files included; of several, of the largest.
             "peak_memory_mib": round(usage.ru_maxrss / 1024),
