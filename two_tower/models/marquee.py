@@ -1,9 +1,10 @@
 """The `marquee` model as it serves: a closed-form Bayesian rating head and a log-linear retrieval head.
 
-Rating: the neural movie tower has run; what is left of it is one compressed vector z_i a movie, whitened so that user
-vectors have the prior N(m, I). A user's vector is the mean of his posterior given his ratings (a ridge regression on
-his movies' vectors): computed from his history where that is complete, else from the trained vector and the events
-since. Retrieval: a user is a decaying sum of the rows of the movies he watched.
+Rating: what is left of the movie towers and the factorisation machine is one compressed vector z_i a movie, whitened so
+that strangers have the prior N(m, I). A stranger's vector is the mean of his posterior given his ratings (a ridge
+regression on his movies' vectors). A trained user keeps the vector that was learned with the movies', moved by whatever
+he rated since; the posterior's variance says how sure a rating is.
+Retrieval: a user is a decaying sum of the rows of the movies he watched.
 
 Movies that the checkpoint does not know are made from content by ridge regressions; in a history, their ratings count
 with extra noise, and for retrieval they count as if not watched, since they have no row there.
