@@ -53,7 +53,8 @@ def squares_by_user(snapshot: Snapshot, holdout: str, options: Options, seed: in
         np.save(kept, np.stack([parts.held_out.user_rows, squares]))
     user_rows, squares = np.load(kept)
     users, places = np.unique(user_rows.astype(np.int64), return_inverse=True)
-    return UserSums(users, np.bincount(places, squares).astype(np.float64), np.bincount(places).astype(np.float64), is_root=True)
+    sums, counts = np.bincount(places, squares).astype(np.float64), np.bincount(places).astype(np.float64)
+    return UserSums(users, sums, counts, is_root=True)
 
 
 def compare(snapshot: Snapshot, name: str, holdout: str, seeds: list[int]) -> dict[str, Any]:
