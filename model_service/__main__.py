@@ -18,6 +18,8 @@ from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
+from model_service.near_cache import NearCache
+from model_service.near_features import NearFeatures, NearRow, follow_changes
 from model_service.pipeline import Pipeline
 from model_service.readiness import DEPENDENCIES, Readiness
 from model_service.settings import ModelSettings
@@ -51,8 +53,9 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 settings.catalogue_patience_s,
             )
             work = DeviceWork(settings.numpy_rows())
+            cache: NearCache[NearRow] = NearCache(settings.near_cache_bytes)
             pipeline = Pipeline(
-                features,
+                NearFeatures(features, cache, time.time),
                 generations,
                 work,
                 on_device,
@@ -85,11 +88,15 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                     listen=settings.listen,
                     drain_timeout_s=settings.drain_timeout_s,
                 ) as server:
-                    following = asyncio.create_task(_follow(readiness, generations, settings, rng))
+                    following = [asyncio.create_task(_follow(readiness, generations, settings, rng))]
+                    if settings.near_cache_bytes:
+                        changes = follow_changes(features, cache, generations.refresh_soon, rng)
+                        following.append(asyncio.create_task(changes))
                     try:
                         yield server
                     finally:
-                        following.cancel()
+                        for task in following:
+                            task.cancel()
 
 
 async def _follow(readiness: Readiness, generations: Generations, settings: ModelSettings, rng: random.Random) -> None:

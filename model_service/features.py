@@ -83,7 +83,15 @@ class FeatureReader:
         if len({read.catalogue_id for read in reads}) > 1:
             raise catalogue_replaced()
         version = max(read.catalogue_version for read in reads)
-        return UsersRead(_joined([read.rows for read in reads]), reads[0].catalogue_id, version)
+        return UsersRead(join_rows([read.rows for read in reads]), reads[0].catalogue_id, version)
+
+    def stream_changes(
+        self,
+    ) -> (
+        "grpc.aio.UnaryStreamCall[feature_service_pb2.StreamChangesRequest, feature_service_pb2.StreamChangesResponse]"
+    ):
+        """Begins to follow what changes."""
+        return self._stub.StreamChanges(feature_service_pb2.StreamChangesRequest())
 
     async def list_movies(self, since_catalogue_version: int) -> AsyncIterator[feature_service_pb2.ListMoviesResponse]:
         """Yields the pages of the catalogue, or of what changed since a version if it is not 0.
@@ -168,7 +176,35 @@ def _offsets_of(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
     return np.concatenate(([0], np.cumsum([len(part) for part in parts]))).astype(np.int64)
 
 
-def _joined(parts: Sequence[UserRows]) -> UserRows:
+def split_rows(rows: UserRows) -> list[UserRows]:
+    """Returns each row alone."""
+    seen = _seen(rows)
+    parts = []
+    for row in range(len(rows)):
+        entries = slice(int(rows.offsets[row]), int(rows.offsets[row + 1]))
+        one = slice(row, row + 1)
+        parts.append(
+            UserRows(
+                statuses=rows.statuses[one],
+                profiles=rows.profiles[one],
+                user_versions=rows.user_versions[one],
+                offsets=np.array([0, entries.stop - entries.start], np.int64),
+                movie_numbers=rows.movie_numbers[entries],
+                ratings=rows.ratings[entries],
+                event_times_ms=rows.event_times_ms[entries],
+                num_watched=rows.num_watched[one],
+                deleted_at_ms=rows.deleted_at_ms[one],
+                expires_at_ms=None if rows.expires_at_ms is None else rows.expires_at_ms[one],
+                seen_offsets=np.array([0, len(seen[row])], np.int64),
+                seen_numbers=seen[row],
+                seen_omitted=np.zeros(1, np.bool_),
+            )
+        )
+    return parts
+
+
+def join_rows(parts: Sequence[UserRows]) -> UserRows:
+    """Returns the rows of all parts, in their order."""
     if len(parts) == 1:
         return parts[0]
     histories = [np.diff(part.offsets) for part in parts]

@@ -90,6 +90,11 @@ class Generations:
         await asyncio.shield(self._begin_refresh())
         return self.current()
 
+    def refresh_soon(self) -> None:
+        """Lets a refresh begin that nobody waits for, if anything answers yet."""
+        if self._current is not None:
+            self._begin_refresh()
+
     async def covering(self, catalogue_id: str, version: int, num_movies: int) -> Generation:
         """Returns a generation whose numbers mean what a store's reply means by them.
 

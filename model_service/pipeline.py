@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from model_service.batcher import Member
 from model_service.catalogue_mirror import InBackground
 from model_service.device_work import DeviceWork, StoredUsers
-from model_service.features import FeatureReader, UsersRead, catalogue_replaced
+from model_service.features import UsersRead, catalogue_replaced
 from model_service.generation import Generation
 from model_service.generations import Generations
+from model_service.near_features import NearFeatures, newer_version
 from model_service.queries import Answer, Task, TopKTask
 from service_runtime.errors import ServiceError
 
@@ -19,7 +20,7 @@ class Pipeline:
 
     def __init__(
         self,
-        features: FeatureReader,
+        features: NearFeatures,
         generations: Generations,
         work: DeviceWork,
         on_device: InBackground,
@@ -82,6 +83,7 @@ class Pipeline:
             generation.checkpoint.manifest.history_window,
             with_seen=any(_wants_seen(member.payload) for member in members),
             deadline=max(member.deadline for member in members),
+            at_least=_versions_wanted(members),
         )
 
     def _without_features(
@@ -101,6 +103,17 @@ def _stored_ids(members: Sequence[Member[Task, Answer]]) -> Iterator[str]:
         for query in member.payload.users:
             if query.user_id is not None:
                 yield query.user_id
+
+
+def _versions_wanted(members: Sequence[Member[Task, Answer]]) -> dict[str, str]:
+    """Returns the versions that callers know of: of several for one user the newest."""
+    wanted: dict[str, str] = {}
+    for member in members:
+        for query in member.payload.users:
+            if query.user_id is not None and query.min_user_version:
+                known = wanted.get(query.user_id, "")
+                wanted[query.user_id] = newer_version(known, query.min_user_version)
+    return wanted
 
 
 def _wants_seen(task: Task) -> bool:

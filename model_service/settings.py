@@ -46,6 +46,12 @@ class ModelSettings(ServiceSettings):
         description="While feature_service cannot be read: true answers a user by his trained vector, or as one of "
         "whom nothing is known, and may recommend what he has seen; false answers UNAVAILABLE.",
     )
+    near_cache_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 40,
+        description="Memory for users that were read before; kept while the feed of changes is live. 0 keeps none.",
+    )
     catalogue_poll_s: float = Field(
         default=3.0, ge=0.05, le=3600, description="How often changes of the catalogue are asked for, in seconds."
     )

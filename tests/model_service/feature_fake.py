@@ -18,7 +18,7 @@ class FeatureFake:
     """The store. Knows what it was asked, and can be made to hold its answers back.
 
     `reads` and `lists` are what was asked; `gate` holds answers about users back; `room_for_seen` is how many seen
-    numbers fit into an answer.
+    numbers fit into an answer. `follow` lets it tell of changes, as soon as they are made unless they are held back.
     """
 
     def __init__(self):
@@ -30,6 +30,7 @@ class FeatureFake:
         self.events = {}
         self.versions = {}
         self.deleted_at_ms = {}
+        self.expires_at_ms = {}
         self.reads = []
         self.lists = []
         self.gate = asyncio.Event()
@@ -37,6 +38,16 @@ class FeatureFake:
         self.is_off = False
         self.room_for_seen = 700_000
         self.window = 200
+        self.changes = None
+        self.held_back = False
+
+    def follow(self):
+        """Tells changes from here on."""
+        self.changes = asyncio.Queue()
+
+    def lose_the_feed(self):
+        """Ends the feed; a subscriber who comes again is told to begin anew."""
+        self.changes.put_nowait(None)
 
     def put_movie(self, movie_id, **fields):
         """Adds or changes a movie; keyword arguments as of the message."""
@@ -111,6 +122,7 @@ class FeatureFake:
             event_times_ms=np.array([time_ms for _, (time_ms, _) in entries], "<i8").tobytes(),
             num_watched=np.array([len(self.events.get(user, ())) for user in request.user_ids], "<u4").tobytes(),
             deleted_at_ms=np.array([self.deleted_at_ms.get(user, 0) for user in request.user_ids], "<i8").tobytes(),
+            expires_at_ms=np.array([self.expires_at_ms.get(user, 0) for user in request.user_ids], "<i8").tobytes(),
         )
         if request.include_seen:
             columns.seen_lengths = np.array([len(numbers) for numbers in seen], "<u4").tobytes()
@@ -139,6 +151,22 @@ class FeatureFake:
             num_movies=len(self.movies),
         )
 
+    async def stream_changes(self, request, call):
+        """Tells that it is live, then every change."""
+        if self.changes is None:
+            raise Unavailable("nobody tells", retry_after_s=0.5)
+        yield feature_service_pb2.StreamChangesResponse(position="1", reset=True, live=True)
+        while True:
+            try:
+                async with asyncio.timeout(0.5):
+                    user_id = await self.changes.get()
+            except TimeoutError:
+                yield feature_service_pb2.StreamChangesResponse(position="1", live=True)
+                continue
+            if user_id is None:
+                return
+            yield feature_service_pb2.StreamChangesResponse(position="1", user_ids=[user_id], live=True)
+
     def version_of(self, user_id):
         """Returns the user_version."""
         return f"{EPOCH}.7.{self.versions.get(user_id, 0)}"
@@ -158,6 +186,8 @@ class FeatureFake:
 
     def _change(self, user_id):
         self.versions[user_id] = self.versions.get(user_id, 0) + 1
+        if self.changes is not None and not self.held_back:
+            self.changes.put_nowait(user_id)
         return self.version_of(user_id)
 
 

@@ -125,9 +125,9 @@ async def test_a_version_ahead_of_the_store_and_one_of_another_are_told_apart(mo
 async def test_a_deleted_user_is_a_stranger_to_his_own_trained_vector(model, store):
     """The deletion is later than the checkpoint's data."""
     before = await top(model, pb.UserSelector(user_id="ann"))
-    await store.DeleteUser(fpb.DeleteUserRequest(user_id="ann"))
+    deleted = await store.DeleteUser(fpb.DeleteUserRequest(user_id="ann"))
 
-    after = await top(model, pb.UserSelector(user_id="ann"))
+    after = await top(model, pb.UserSelector(user_id="ann", min_user_version=deleted.user_version))
 
     assert (before.source, after.source) == (pb.ANSWER_SOURCE_PERSONAL, pb.ANSWER_SOURCE_POPULAR)
     assert after.movies[0].movie_id == "heat"

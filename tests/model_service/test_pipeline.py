@@ -15,6 +15,8 @@ from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
 from model_service.filters import MovieFilter
 from model_service.generations import Generations
+from model_service.near_cache import NearCache
+from model_service.near_features import NearFeatures
 from model_service.pipeline import Pipeline
 from model_service.queries import RatingTask, TopKTask, UserQuery
 from model_service.waiting_room import BatchingKnobs, Priority
@@ -44,7 +46,7 @@ async def bench(train, features):
             generations = Generations(CatalogueMirror(reader, run), run, 0.0, 1.0)
             generations.answer_from(await generations.prepare(loaded))
             pipeline = Pipeline(
-                reader,
+                NearFeatures(reader, NearCache(0), time.time),
                 generations,
                 DeviceWork(numpy_max_rows=64),
                 run,
