@@ -216,7 +216,7 @@ def recipe_pairs() -> str:
     return markdown_table(header, lines) + "\n\n" + "\n".join(sources) + "\n"
 
 
-def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None]) -> str:
+def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None], code: str) -> str:
     """Runs the parts and returns the page."""
     texts: dict[str, str] = {}
     calibrations: list[str] = []
@@ -247,7 +247,7 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None])
     return _PAGE.format(
         recipe=", ".join(f"`{option}`" for option in RECIPE.options),
         how_to_read=" ".join(HOW_TO_READ),
-        commit=commit(),
+        commit=code,
         machine=machine(),
         common=common,
         paired=recipe_pairs() or "Not run.\n",
@@ -285,10 +285,14 @@ known.
 {calibration}"""
 
 
-def write_notebooks(tables: Sequence[str]) -> None:
+def write_notebooks(tables: Sequence[str], code: str) -> None:
     """Puts the notebooks' tables at the end of their page."""
     head = NOTEBOOKS_PAGE.read_text().partition(NOTEBOOKS_MARK)[0]
-    NOTEBOOKS_PAGE.write_text(f"{head}{NOTEBOOKS_MARK}\n\nMeasured at `{commit()}`.\n\n" + "\n".join(tables))
+    NOTEBOOKS_PAGE.write_text(f"{head}{NOTEBOOKS_MARK}\n\nMeasured at `{code}`.\n\n" + "\n".join(tables))
+
+
+def _silent(_text: str) -> None:
+    """Says nothing."""
 
 
 def main() -> int:
@@ -314,13 +318,17 @@ def main() -> int:
     os.chdir(ROOT)
     until_s = time.monotonic() + arguments.minutes * 60
     data = Path(os.environ["MARQUEE_DATA"])
+    # Before the pages are written, which alone would make the tree differ from its commit.
+    code = commit()
     workshop = Workshop(data, arguments.jobs, until_s, arguments.any_code, console.print)
-    if any(part in chosen for part in (*PARTS, *COLD)):
-        PAGE.write_text(page(workshop, chosen, console.print))
-        console.print(f"written: {PAGE.relative_to(ROOT)}")
-    if notebooks := [part for part in NOTEBOOKS if part in chosen]:
-        write_notebooks([workshop.notebooks(part) for part in notebooks])
-        console.print(f"written: {NOTEBOOKS_PAGE.relative_to(ROOT)}")
+    if arguments.only is not None:
+        for part in chosen:
+            workshop.notebooks(part) if part in NOTEBOOKS else workshop.run(part)
+        # The pages hold all that is there, whatever was asked for this time.
+        workshop = Workshop(data, arguments.jobs, time.monotonic(), arguments.any_code, _silent)
+    PAGE.write_text(page(workshop, EVERYTHING, console.print, code))
+    write_notebooks([workshop.notebooks(part) for part in NOTEBOOKS], code)
+    console.print(f"written: {PAGE.relative_to(ROOT)}, {NOTEBOOKS_PAGE.relative_to(ROOT)}")
     return 0
 
 
