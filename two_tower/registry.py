@@ -6,10 +6,14 @@ A registry is a folder: each version a folder in it, each label a small file in 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from two_tower.errors import InvalidNameError, RegistryError, UnknownVersionError
 
@@ -20,15 +24,39 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABELS = "labels"
 _MAX_LABEL_BYTES = 1 << 20
 _MAX_LABEL_HISTORY = 1000
+_LOCK_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that answers some of the users of a label.
+
+    Attributes:
+        version: The version on trial.
+        percent: Its share of the users, above 0 and at most 100.
+    """
+
+    version: str
+    percent: float
 
 
 @dataclass(frozen=True, slots=True)
 class LabelChange:
-    """A label was set: to what, when, and why."""
+    """A label was set: to what, when, and why.
+
+    Attributes:
+        version: What it names since.
+        set_at_ms: When.
+        reason: Why.
+        canary: What is on trial beside it.
+        is_rollback: Whether back to what it named before.
+    """
 
     version: str
     set_at_ms: int
     reason: str
+    canary: Canary | None = None
+    is_rollback: bool = False
 
 
 class Registry:
@@ -110,8 +138,26 @@ class Registry:
         _validate("label", name)
         return self._read_label(name)
 
-    def set_label(self, name: str, version: str, *, now: datetime | None = None, reason: str = "") -> None:
+    def set_label(
+        self,
+        name: str,
+        version: str,
+        *,
+        now: datetime | None = None,
+        reason: str = "",
+        canary: Canary | None = None,
+    ) -> LabelChange:
         """Points a label at a version; readers see the old or the new one, never half of it.
+
+        Args:
+            name: The label.
+            version: What it names from now on.
+            now: Kept in its history.
+            reason: Kept in its history.
+            canary: A version on trial beside it; None ends one that runs.
+
+        Returns:
+            What the history says of it.
 
         Raises:
             InvalidNameError: No label or version can be called that.
@@ -120,25 +166,34 @@ class Registry:
         """
         _validate("label", name)
         self.path_of(version)
-        changes = [*self._read_label(name), LabelChange(version, _to_ms(now or datetime.now(UTC)), reason)]
-        content = json.dumps(
-            [
-                {"version": change.version, "set_at_ms": change.set_at_ms, "reason": change.reason}
-                for change in changes[-_MAX_LABEL_HISTORY:]
-            ],
-            indent=1,
-        )
-        path = self.path / _LABELS / f"{name}.json"
-        aside = path.with_name(f".{name}.partial-{os.getpid()}")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except OSError as error:
-            raise RegistryError(f"label {name!r} cannot be written: {error.strerror}") from error
+        if canary is not None:
+            self.path_of(canary.version)
+        change = LabelChange(version, _to_ms(now or datetime.now(UTC)), reason, canary)
+        with self._writing(name):
+            self._write_label(name, [*self._read_label(name), change])
+        return change
+
+    def roll_back(self, name: str, *, now: datetime | None = None, reason: str) -> LabelChange:
+        """Points a label at the version that it named before the present one, and ends a canary.
+
+        Once more, it goes one further back: what was left is not returned to. What is gone is passed over.
+
+        Raises:
+            InvalidNameError: No label can be called that.
+            UnknownVersionError: The label never named another version that is still there.
+            RegistryError: The label cannot be read or written.
+        """
+        _validate("label", name)
+        with self._writing(name):
+            changes = self._read_label(name)
+            version = _version_before(changes, set(self.versions()))
+            if version is None:
+                raise UnknownVersionError(
+                    f"label {name!r} has named no other version before, or none that is still there"
+                )
+            change = LabelChange(version, _to_ms(now or datetime.now(UTC)), reason, is_rollback=True)
+            self._write_label(name, [*changes, change])
+        return change
 
     def new_version(self, now: datetime) -> str:
         """Returns a name that no version has and that sorts after those made before `now`."""
@@ -150,6 +205,29 @@ class Registry:
             if version not in taken:
                 return version
             moment += 1
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Keeps other writers of a label out: each adds to what the one before wrote."""
+        folder = self.path / _LABELS
+        try:
+            folder.mkdir(exist_ok=True)
+            with FileLock(folder / f".{name}.lock", timeout=_LOCK_TIMEOUT_S):
+                yield
+        except Timeout as error:
+            raise RegistryError(f"label {name!r} is being written by somebody else") from error
+        except OSError as error:
+            raise RegistryError(f"label {name!r} cannot be written: {error.strerror}") from error
+
+    def _write_label(self, name: str, changes: list[LabelChange]) -> None:
+        content = json.dumps([_form_of(change) for change in changes[-_MAX_LABEL_HISTORY:]], indent=1)
+        path = self.path / _LABELS / f"{name}.json"
+        aside = path.with_name(f".{name}.partial-{os.getpid()}")
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
 
     def _read_label(self, name: str) -> list[LabelChange]:
         path = self.path / _LABELS / f"{name}.json"
@@ -169,11 +247,37 @@ class Registry:
         return changes
 
 
+def _version_before(changes: list[LabelChange], existing: set[str]) -> str | None:
+    """Returns what a label named before what it names now: a rollback counts as if what it left had never been."""
+    named: list[str] = []
+    for change in changes:
+        if change.is_rollback and change.version in named:
+            del named[len(named) - named[::-1].index(change.version) :]
+        elif not named or named[-1] != change.version:
+            named.append(change.version)
+    return next((version for version in reversed(named[:-1]) if version in existing and version != named[-1]), None)
+
+
+def _form_of(change: LabelChange) -> dict[str, Any]:
+    form: dict[str, Any] = {"version": change.version, "set_at_ms": change.set_at_ms, "reason": change.reason}
+    if change.canary is not None:
+        form["canary"] = {"version": change.canary.version, "percent": change.canary.percent}
+    if change.is_rollback:
+        form["is_rollback"] = True
+    return form
+
+
 def _parse_change(entry: Any) -> LabelChange:
-    change = LabelChange(entry["version"], entry["set_at_ms"], entry["reason"])
+    version, canary = entry["version"], entry.get("canary")
+    trial = None if canary is None else Canary(canary["version"], float(canary["percent"]))
+    change = LabelChange(version, entry["set_at_ms"], entry["reason"], trial, entry.get("is_rollback") is True)
     if not (isinstance(change.version, str) and isinstance(change.set_at_ms, int) and isinstance(change.reason, str)):
         raise TypeError("a field has the wrong type")
     _validate("version", change.version)
+    if trial is not None:
+        _validate("version", trial.version)
+        if not 0 < trial.percent <= 100:
+            raise ValueError("a canary's percent must lie above 0 and be at most 100")
     return change
 
 

@@ -1,12 +1,13 @@
 """A registry finds checkpoints by version and label, and never shows half of anything."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from two_tower.errors import InvalidNameError, RegistryError, UnknownVersionError
-from two_tower.registry import Registry
+from two_tower.registry import Canary, Registry
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -95,3 +96,71 @@ def test_new_versions_are_unique_and_sort_by_time(registry: Registry) -> None:
 
     assert first == "20260501-120000-000"
     assert second > first
+
+
+def test_a_rollback_goes_to_what_was_named_before(registry: Registry) -> None:
+    """Once more, it goes one further back, and not forward to what was left."""
+    (registry.path / "v3").mkdir()
+    for version in ("v1", "v2", "v2", "v3"):
+        registry.set_label("stable", version, now=NOW)
+
+    first = registry.roll_back("stable", now=NOW, reason="lists look odd")
+    second = registry.roll_back("stable", now=NOW, reason="still odd")
+
+    assert (first.version, second.version) == ("v2", "v1")
+    assert [change.is_rollback for change in registry.label_history("stable")] == [False] * 4 + [True] * 2
+    with pytest.raises(UnknownVersionError, match="has named no other version before"):
+        registry.roll_back("stable", now=NOW, reason="odder")
+
+
+def test_a_rollback_after_a_new_version_goes_to_where_the_last_one_went(registry: Registry) -> None:
+    """What was rolled back from is not returned to."""
+    (registry.path / "v3").mkdir()
+    for version in ("v1", "v2"):
+        registry.set_label("stable", version, now=NOW)
+    registry.roll_back("stable", now=NOW, reason="odd")
+    registry.set_label("stable", "v3", now=NOW)
+
+    assert registry.roll_back("stable", now=NOW, reason="odd too").version == "v1"
+
+
+def test_a_rollback_passes_over_what_is_gone(registry: Registry) -> None:
+    """Only what can be served is gone back to."""
+    (registry.path / "v3").mkdir()
+    for version in ("v1", "v3", "v2"):
+        registry.set_label("stable", version, now=NOW)
+    (registry.path / "v3").rmdir()
+
+    assert registry.roll_back("stable", now=NOW, reason="odd").version == "v1"
+
+
+def test_a_canary_stands_beside_what_a_label_names(registry: Registry) -> None:
+    """It lasts until the label is set again."""
+    registry.set_label("stable", "v1", now=NOW, canary=Canary("v2", 5.0))
+    begun = registry.label_history("stable")[-1]
+
+    registry.set_label("stable", "v1", now=NOW)
+
+    assert begun.canary == Canary("v2", 5.0)
+    assert registry.label_history("stable")[-1].canary is None
+    with pytest.raises(UnknownVersionError, match="no version 'v9'"):
+        registry.set_label("stable", "v1", now=NOW, canary=Canary("v9", 5.0))
+
+
+def test_many_writers_of_a_label_lose_no_change(registry: Registry) -> None:
+    """Each adds to what the one before wrote."""
+    with ThreadPoolExecutor(4) as writers:
+        for written in [writers.submit(registry.set_label, "stable", "v1", now=NOW) for _ in range(40)]:
+            written.result()
+
+    assert len(registry.label_history("stable")) == 40
+
+
+def test_a_label_with_an_impossible_canary_is_damaged(registry: Registry) -> None:
+    """A share of nobody, or of more than all, is no share."""
+    registry.set_label("stable", "v1", now=NOW, canary=Canary("v2", 5.0))
+    path = registry.path / "labels" / "stable.json"
+    path.write_text(path.read_text().replace("5.0", "500.0"))
+
+    with pytest.raises(RegistryError, match="is damaged"):
+        registry.label("stable")
