@@ -27,6 +27,8 @@ from feature_service.store import StoreMarks
 from feature_service.users import Users
 from service_runtime import logs
 from service_runtime.health import Health
+from service_runtime.metrics import Metrics
+from service_runtime.metrics_server import MetricsServer
 from service_runtime.server import Server, Service, run
 
 
@@ -34,7 +36,9 @@ from service_runtime.server import Server, Service, run
 async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
     """Runs the service until the block ends; it listens when the block begins and may not be ready yet."""
     rng = random.Random()
+    metrics = Metrics("feature")
     async with AsyncExitStack() as stack:
+        stack.enter_context(MetricsServer(metrics, settings.metrics_listen))
         url, embedded = settings.redis_url.get_secret_value(), None
         if url == EMBEDDED:
             embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))

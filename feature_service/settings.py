@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 from feature_service.lifetimes import Lifetimes
-from service_runtime.settings import ListenAddress, ServiceSettings
+from service_runtime.settings import ListenAddress, OptionalListenAddress, ServiceSettings
 
 EMBEDDED = "embedded"
 _MAX_TTL_S = 100 * 365 * 86_400.0
@@ -22,6 +22,10 @@ class FeatureSettings(ServiceSettings):
     listen: ListenAddress = Field(
         default="127.0.0.1:50051",
         description="host:port of the gRPC server; port 0 takes a free one and logs it.",
+    )
+    metrics_listen: OptionalListenAddress = Field(
+        default="127.0.0.1:51051",
+        description="host:port of the HTTP server with /metrics; port 0 takes a free one and logs it, `off` none.",
     )
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),

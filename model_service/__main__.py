@@ -26,6 +26,8 @@ from model_service.settings import ModelSettings
 from model_service.versions import Versions
 from service_runtime import logs
 from service_runtime.health import Health
+from service_runtime.metrics import Metrics
+from service_runtime.metrics_server import MetricsServer
 from service_runtime.server import Server, Service, run
 from two_tower.registry import Registry
 
@@ -38,7 +40,9 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     rng = random.Random()
     health = Health([SERVICE.full_name], DEPENDENCIES)
     registry = Registry(settings.registry)
+    metrics = Metrics("model")
     with (
+        MetricsServer(metrics, settings.metrics_listen),
         # One thread owns the device; the other reads checkpoints and embeds catalogues while it answers.
         ThreadPoolExecutor(1, "device") as device_thread,
         ThreadPoolExecutor(1, "background") as background_thread,

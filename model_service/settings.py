@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
-from service_runtime.settings import ListenAddress, ServiceSettings
+from service_runtime.settings import ListenAddress, OptionalListenAddress, ServiceSettings
 from two_tower.registry import STABLE
 
 _BATCHES_ON_CPU = 1
@@ -35,6 +35,10 @@ class ModelSettings(ServiceSettings):
         default="auto", description="Where weights and embeddings live; auto takes CUDA if there is a device."
     )
     listen: ListenAddress = Field(default="127.0.0.1:50052", description="host:port of the gRPC server; port 0: any.")
+    metrics_listen: OptionalListenAddress = Field(
+        default="127.0.0.1:51052",
+        description="host:port of the HTTP server with /metrics; port 0 takes a free one and logs it, `off` none.",
+    )
     feature_service: str = Field(
         default="127.0.0.1:50051", min_length=1, description="host:port, or any gRPC target, of feature_service."
     )

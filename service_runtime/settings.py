@@ -16,6 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _SERVICE_LINK = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$")
 
 
+OFF = "off"
+"""The address of a server that listens nowhere."""
+
 _HOST_AND_PORT = re.compile(r".+:([0-9]{1,5})")
 
 
@@ -29,6 +32,19 @@ def _with_a_port(address: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_with_a_port)]
 """host:port to listen on; port 0 takes a free one."""
+
+
+def _with_a_port_or_off(address: str) -> str:
+    if address == OFF:
+        return address
+    try:
+        return _with_a_port(address)
+    except PydanticCustomError:
+        raise PydanticCustomError("listen", "must be off, or host:port with a port of 0 to 65535") from None
+
+
+OptionalListenAddress = Annotated[str, AfterValidator(_with_a_port_or_off)]
+"""As `ListenAddress`, or "off" to listen nowhere."""
 
 
 class SettingsError(Exception):

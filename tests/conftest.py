@@ -11,6 +11,9 @@ pytest_plugins = ["tests.feature_server", "tests.redis_server"]
 REAL_DATA_VARIABLE = "MARQUEE_DATA"
 """Names a folder that holds ml-100k, ml-latest-small and ml-1m-untimed; which of them is up to the machine."""
 
+# Services of several tests run at a time; processes inherit it.
+os.environ.update(FEATURE_METRICS_LISTEN="127.0.0.1:0", MODEL_METRICS_LISTEN="127.0.0.1:0")
+
 
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
