@@ -13,7 +13,7 @@
 --       ms, 0 for ever, 5 how long what expired is kept; then per user: events; prepared state; its seen set; assumed
 --       deletion time, "" for any
 --       Either events (24 bytes each, as entries) or a prepared state is given, or neither: then nothing changes.
---       A prepared state is written as it is if the user has none, and else merged as the events that it holds.
+--       A prepared state is written as it is if the user has no history, and else merged as the events that it holds.
 -- Returns per user a version counter and one letter per event (A applied, D duplicate, S stale), the entries of a
 -- prepared state before its older ratings; or -1 and the deletion time if that is not the assumed one.
 
@@ -329,7 +329,7 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
   else
     local entries, older = body_of(prepared)
     local num_events = (#entries + #older) / EVENT_BYTES
-    if not user.stored then
+    if user.watched == 0 then
       user.version, user.entries, user.older = next_version(), entries, older
       user.watched = struct.unpack("<I4", prepared, HEADER_BYTES - 7)
       user.history_until = history_ttl > 0 and now + history_ttl or 0

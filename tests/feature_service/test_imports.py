@@ -63,6 +63,19 @@ async def test_an_import_merges_with_events(stub):
     assert [(entry.movie_id, entry.rating) for entry in user.history] == [("m1", 5), ("m2", 2)]
 
 
+async def test_a_history_may_come_after_the_profile(stub):
+    """The order of a bulk load: the profile stays, and the history is what it would be without one."""
+    await stub.BatchUpsertUsers(make.upsert_user("u", gender="F"))
+    load = make.import_histories({"u": [("m1", 3, 10), ("m2", NAN, 30)], "v": [("m1", 3, 10), ("m2", NAN, 30)]})
+
+    first, again = await stub.ImportHistories(load), await stub.ImportHistories(load)
+
+    user, without = await read(stub), await read(stub, "v")
+    assert (first.num_applied, again.num_applied, again.num_unchanged) == (4, 0, 4)
+    assert user.profile.gender == "F"
+    assert (user.num_watched, len(user.history), user.history) == (2, 2, without.history)
+
+
 async def test_untimed_entries_are_older_than_timed_ones(stub):
     """Time 0 orders by catalogue number and yields to any event."""
     await stub.ImportHistories(make.import_histories({"u": [("m1", 1, 0), ("m7", 2, 0), ("m3", 3, 0)]}))
