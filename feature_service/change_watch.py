@@ -15,7 +15,8 @@ from redis.asyncio.connection import AbstractConnection
 
 from feature_service import keys
 from feature_service.change_ring import ChangeRing
-from feature_service.redis_link import RedisLink, describe
+from feature_service.redis_failures import describe
+from feature_service.redis_link import RedisLink
 from service_runtime.errors import Unavailable
 
 _log = structlog.get_logger(__name__)

@@ -1,6 +1,9 @@
 """Talks to a Redis cluster as `redis_link` talks to one server. Knows slots and servers; knows no key by name.
 
 Reads of a loop turn travel as one MGET a hash tag, all those of a server in one pipeline, servers side by side.
+
+redis-py's own tries are turned off: it repeats what failed of a pipeline and keeps the rest, so that a WAIT may end up
+on another server than the write that it is to vouch for.
 """
 
 import asyncio
@@ -8,27 +11,31 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
+from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, parse_url
-from redis.asyncio.retry import Retry
+from redis.maint_notifications import MaintNotificationsConfig
 
-from feature_service.redis_link import BACKOFF, Command, RedisLink
+from feature_service.redis_failures import describe
+from feature_service.redis_link import NO_RETRY, Command, RedisLink
 from service_runtime.errors import Unavailable
 
-_RETRIES = 3
+_log = structlog.get_logger(__name__)
+_READS = ("GET", "MGET", "XRANGE")
 
 
 class ClusterLink(RedisLink):
     """Connections to all servers of a cluster."""
 
+    on_cluster = True
     _cluster: RedisCluster
 
     def _open(self, url: str, max_connections: int) -> None:
         arguments: dict[str, Any] = dict(parse_url(url))
         host, port = arguments.pop("host", "127.0.0.1"), arguments.pop("port", 6379)
         arguments.pop("db", None)  # a cluster has one
-        if arguments.pop("connection_class", None) is not None:
-            arguments["ssl"] = True
+        with_tls = arguments.pop("connection_class", None) is not None
         # One that is under way has one connection to each server; redis-py fails where it runs out of them.
         self._places = asyncio.Semaphore(max_connections)
         self._cluster = RedisCluster(
@@ -37,23 +44,35 @@ class ClusterLink(RedisLink):
             max_connections=max_connections,
             socket_timeout=self._timeout_s,
             socket_connect_timeout=self._timeout_s,
-            # Moved slots and lost servers are found out by failing; the caller's deadline bounds all tries together.
-            retry=Retry(BACKOFF, _RETRIES),
+            retry=NO_RETRY,
+            ssl=with_tls,
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
             **arguments,
+            **self._security.credentials(),
         )
+        if with_tls:
+            # RedisCluster has no argument for it; servers that are found later are made from connection_kwargs.
+            kind = self._security.connection_class()
+            self._cluster.connection_kwargs["connection_class"] = kind
+            for node in self._cluster.startup_nodes:
+                node.connection_class = kind
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._cluster.aclose()
 
-    async def command(self, *command: bytes | str | int) -> Any:
-        """Sends one command to the server of its keys, or to any if it has none, and returns its answer.
-
-        Raises:
-            Unavailable: The cluster cannot be asked.
-        """
-        async with self._translated(), self._place():
+    async def _command(self, command: Command) -> Any:
+        """Sends one command to the server of its keys, or to any if it has none."""
+        async with self._place():
             return await self._cluster.execute_command(*command)
+
+    async def _on_failure(self, _: Exception) -> None:
+        """Looks which server has what by now: moved slots and lost servers are found out by failing."""
+        try:
+            await self._cluster.nodes_manager.initialize()
+        except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
+            _log.info("cluster_layout_unknown", reason=describe(error))  # the next try fails, and says why
 
     async def new_connections(self) -> list[AbstractConnection]:
         """Returns a connection to each master, as `RedisLink.new_connections`."""
@@ -85,14 +104,15 @@ class ClusterLink(RedisLink):
         written: dict[str, ClusterNode] = {}
         for command in commands:
             pipeline.execute_command(*command)
-            if num_replicas and command[0] == "EVAL":
+            if num_replicas and command[0] not in _READS:
                 node = self._master_of(command)
                 written[node.name] = node
         # On the connection that wrote: a pipeline has one to each server.
         for node in written.values():
             pipeline.execute_command("WAIT", num_replicas, self._wait_ms(), target_nodes=node)
         async with self._place():
-            answers: list[Any] = await pipeline.execute()
+            # A write that was redirected is not one that its connection's WAIT vouches for.
+            answers: list[Any] = await pipeline.execute(allow_redirections=not written)
         if written:
             self._require_replicas(answers[len(commands) :])
             self._require_same_masters(commands, set(written))
@@ -110,13 +130,13 @@ class ClusterLink(RedisLink):
                 raise ConnectionError("the server was lost") from error
 
     def _master_of(self, command: Command) -> ClusterNode:
-        slot = self._cluster.keyslot(command[3])
+        slot = self._cluster.keyslot(command[3 if command[0] == "EVAL" else 1])
         node: ClusterNode = self._cluster.nodes_manager.get_node_from_slot(slot)
         return node
 
     def _require_same_masters(self, commands: Sequence[Command], written: set[str]) -> None:
         """Refuses a write whose slots moved meanwhile: the servers that were waited for may not be those that wrote."""
-        if {self._master_of(command).name for command in commands if command[0] == "EVAL"} != written:
+        if {self._master_of(command).name for command in commands if command[0] not in _READS} != written:
             raise Unavailable(
                 "slots of the Redis cluster are moving; repeat the write", reason="NOT_REPLICATED", retry_after_s=0.5
             )

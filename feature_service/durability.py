@@ -2,9 +2,12 @@
 
 from redis import exceptions
 
+from feature_service.redis_failures import FORBIDDEN
 from feature_service.redis_link import RedisLink
+from service_runtime.errors import Unavailable
 
 _SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+_UNKNOWN = "unknown: this Redis does not tell how it is configured"
 
 
 async def describe_durability(link: RedisLink) -> str:
@@ -12,7 +15,11 @@ async def describe_durability(link: RedisLink) -> str:
     try:
         answers = [await link.command("CONFIG GET", name) for name in _SETTINGS]
     except exceptions.ResponseError:
-        return "unknown: this Redis does not tell how it is configured"
+        return _UNKNOWN
+    except Unavailable as error:
+        if error.reason != FORBIDDEN:
+            raise
+        return _UNKNOWN
     found = {name: str(answer.get(name, "")) for name, answer in zip(_SETTINGS, answers, strict=True)}
     promise = _disk(found["appendonly"], found["appendfsync"], found["save"])
     policy = found["maxmemory-policy"]

@@ -10,9 +10,10 @@ from redis import exceptions
 from feature_service.catalogue import Catalogue
 from feature_service.durability import describe_durability
 from feature_service.embedded_redis import OLDEST_VERSION, EmbeddedRedis
+from feature_service.redis_failures import FORBIDDEN
 from feature_service.redis_link import RedisLink
 from feature_service.value_format import FormatError
-from service_runtime.errors import Unavailable
+from service_runtime.errors import ServiceError, Unavailable
 from service_runtime.health import Health
 from service_runtime.server import StartError
 
@@ -65,7 +66,7 @@ class Readiness:
             if not self._told_durability:
                 _log.info("durability", promise=await describe_durability(self._link))
                 self._told_durability = True
-        except Unavailable as error:
+        except ServiceError as error:
             return error.message
         except (exceptions.RedisError, FormatError, StartError) as error:
             return str(error)
@@ -77,7 +78,9 @@ class Readiness:
     async def _too_old(self) -> str | None:
         try:
             info = await self._link.command("INFO", "server")
-        except exceptions.NoPermissionError:
+        except Unavailable as error:
+            if error.reason != FORBIDDEN:
+                raise
             return None  # an ACL that hides the version leaves it to its owner to have a recent one
         version = str(info.get("redis_version", ""))
         match = re.match(r"(\d+)\.(\d+)", version)

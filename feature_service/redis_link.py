@@ -1,28 +1,41 @@
-"""Talks to Redis: one command for all reads of a loop turn, one pipeline for all writes of a call, errors translated.
+"""Talks to Redis: one command for all reads of a loop turn, one pipeline for all writes of a call, more than one try.
 
-Knows connections and failures; knows no key and no value. `cluster_link` is the same for a cluster.
+Knows connections; knows no key and no value. `redis_failures` says what a failure means, `cluster_link` is the same for
+a cluster.
+
+Everything that is sent may be sent again: reads, and scripts that merge, so that a second time changes nothing. All
+tries together take no longer than one command may, and end with the caller: gRPC cancels the handler of a call whose
+deadline has passed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio
 import structlog
 from redis import exceptions
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
+from feature_service.redis_failures import failure_of
+from feature_service.redis_security import RedisSecurity
 from service_runtime.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 # Bounds how long one command keeps Redis from other callers: a user is 5 kB at most, so some 10 MB.
 _MAX_KEYS_PER_READ = 4096
 _RETRY_AFTER_S = 1.0
-BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.2)
+# Waits of at most 40, 80 and 160 ms, each of a random length: a connection that was closed while it lay idle costs no
+# wait worth the name, and what takes longer is the caller's to wait for.
+_RETRIES = 3
+_BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.2)
+NO_RETRY = Retry(NoBackoff(), 0)
 
+T = TypeVar("T")
 Command = Sequence[bytes | str | int]
 
 
@@ -33,17 +46,30 @@ class RedisLink:
     costs 45-105 µs a command and Redis far less a key.
     """
 
-    def __init__(self, url: str, *, timeout_s: float, max_connections: int, num_replicas_to_wait_for: int = 0) -> None:
+    on_cluster = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        max_connections: int,
+        num_replicas_to_wait_for: int = 0,
+        security: RedisSecurity | None = None,
+    ) -> None:
         """Stores where Redis is; it connects with the first command.
 
         Args:
             url: redis://, rediss:// or unix:// as redis-py reads it.
-            timeout_s: How long a command may take.
+            timeout_s: How long a command may take, with all its tries.
             max_connections: How many commands may be under way; further ones wait.
             num_replicas_to_wait_for: How many replicas must have a write before it counts as done.
+            security: Who we are, and whom we trust.
         """
         self._timeout_s = timeout_s
+        self._security = security or RedisSecurity()
         self._num_replicas_to_wait_for = num_replicas_to_wait_for
+        self._retry = Retry(_BACKOFF, _RETRIES, supported_errors=(Exception,))  # type: ignore[arg-type]
         self._open(url, max_connections)
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
         self._reads: set[asyncio.Task[None]] = set()
@@ -51,14 +77,20 @@ class RedisLink:
         self.failed = asyncio.Event()
 
     def _open(self, url: str, max_connections: int) -> None:
-        self._pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url,
+        where = parse_url(url)
+        if "connection_class" in where and "path" not in where:
+            where["connection_class"] = self._security.connection_class()
+        self._pool = redis.asyncio.BlockingConnectionPool(
+            **where,
+            **self._security.credentials(),
+            # Redis is asked for nothing that its ACL would have to allow and that we have no use for.
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
             max_connections=max_connections,
             timeout=self._timeout_s,
             socket_timeout=self._timeout_s,
             socket_connect_timeout=self._timeout_s,
-            # A connection that Redis closed while it lay idle costs a second try, not a failed request.
-            retry=Retry(BACKOFF, 1),
+            retry=NO_RETRY,
         )
         self._client = redis.asyncio.Redis(connection_pool=self._pool)
 
@@ -109,8 +141,7 @@ class RedisLink:
         Raises:
             Unavailable: Redis cannot be asked.
         """
-        async with self._translated():
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await self._tried(lambda: self._command(command))
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands in one round trip and returns their answers; they are not one transaction.
@@ -118,8 +149,7 @@ class RedisLink:
         Raises:
             Unavailable: Redis cannot be asked, or failed after some of them.
         """
-        async with self._translated():
-            return await self._pipeline(commands, 0)
+        return await self._tried(lambda: self._pipeline(commands, 0))
 
     async def write(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands as `commands` does and returns when as many replicas as configured have what they wrote.
@@ -127,8 +157,10 @@ class RedisLink:
         Raises:
             Unavailable: As `commands`, or there are too few replicas: what was written may be lost if Redis fails over.
         """
-        async with self._translated():
-            return await self._pipeline(commands, self._num_replicas_to_wait_for)
+        return await self._tried(lambda: self._pipeline(commands, self._num_replicas_to_wait_for))
+
+    async def _command(self, command: Command) -> Any:
+        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def _pipeline(self, commands: Sequence[Command], num_replicas: int) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -188,41 +220,31 @@ class RedisLink:
                 answer.set_result(values[position : position + len(keys)])
             position += len(keys)
 
+    async def _tried(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Does something until it succeeds, there is no sense in another try, or the time of one command is over."""
+        async with self._translated(), asyncio.timeout(self._timeout_s):
+            return await self._retry.call_with_retry(once, self._on_failure, is_retryable=self._passes)
+
+    def _passes(self, error: Exception) -> bool:
+        failure = failure_of(error, on_cluster=self.on_cluster)
+        return failure is not None and failure.passes
+
+    async def _on_failure(self, _: Exception) -> None:
+        """Prepares another try. Idle connections go: they may lead to a server that is a replica by now."""
+        await self._pool.disconnect(inuse_connections=False)
+
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         if self._down is not None:
             raise Unavailable(self._down, reason="REDIS_UNAVAILABLE", retry_after_s=_RETRY_AFTER_S)
         try:
             yield
-        except (
-            exceptions.ConnectionError,
-            exceptions.TimeoutError,
-            exceptions.ReadOnlyError,
-            exceptions.OutOfMemoryError,
-            exceptions.ClusterDownError,
-            exceptions.ClusterError,
-            exceptions.RedisClusterException,
-            OSError,
-        ) as error:
-            text = describe(error)
-            if isinstance(error, exceptions.ConnectionError):
-                self._down = text
+        except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
+            failure = failure_of(error, on_cluster=self.on_cluster)
+            if failure is None:
+                raise
+            if isinstance(error, exceptions.ConnectionError) and not self.on_cluster:
+                # Of a cluster one server alone may be away.
+                self._down = failure.text
             self.failed.set()
-            raise Unavailable(text, reason="REDIS_UNAVAILABLE", retry_after_s=_RETRY_AFTER_S) from error
-
-
-def describe(error: Exception) -> str:
-    """Returns why Redis cannot be asked, for a person; the address stays in the log of who configured it."""
-    kinds: list[tuple[type[Exception], str]] = [
-        (exceptions.AuthenticationError, "Redis refuses our user or password"),
-        (exceptions.BusyLoadingError, "Redis is loading its data"),
-        (exceptions.ReadOnlyError, "this Redis is a read-only replica"),
-        (exceptions.OutOfMemoryError, "Redis is out of memory"),
-        (exceptions.TimeoutError, "Redis does not answer in time"),
-        (exceptions.ClusterDownError, "the Redis cluster is down or failing over"),
-        (exceptions.MaxConnectionsError, "all connections to Redis are in use"),
-    ]
-    for kind, text in kinds:
-        if isinstance(error, kind):
-            return text
-    return "Redis cannot be reached"
+            raise failure.error() from error
