@@ -6,6 +6,8 @@ from typing import Protocol
 import structlog
 from grpc_health.v1 import health_pb2
 
+from service_runtime.metrics import Metrics
+
 _log = structlog.get_logger(__name__)
 
 
@@ -52,6 +54,17 @@ class Health:
         if self._leaving:
             return "shutting down"
         return "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
+
+    def tell(self, metrics: Metrics) -> None:
+        """Lets Prometheus see what is missing."""
+        process = metrics.area("process")
+        process.gauge_of("ready", "1 if requests can be answered now.", lambda: {(): self.ready})
+        process.gauge_of(
+            "dependency_ready",
+            "1 if a dependency of the process is there.",
+            lambda: {(name,): reason is None for name, reason in self._reasons.items()},
+            ["dependency"],
+        )
 
     async def attach(self, sink: StatusSink) -> None:
         """Publishes to `sink` from now on."""

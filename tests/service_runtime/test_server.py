@@ -391,7 +391,7 @@ async def test_a_handler_is_left_when_its_caller_goes(channel, handlers):
 
 async def test_a_reader_that_stalls_is_cut_off(channel, handlers, monkeypatch):
     """What waits for him stays within one window; he learns why when he reads on."""
-    monkeypatch.setattr("service_runtime.server._STALLED_AFTER_S", 0.3)
+    monkeypatch.setattr("service_runtime.behaviours._STALLED_AFTER_S", 0.3)
     handlers.gate = asyncio.Event()
     request = Struct()
     request["long"] = "x" * 100_000
