@@ -1,6 +1,6 @@
 """Lays users out for callers: typed fields, or arrays for a whole batch. Knows values and messages; knows no Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -8,12 +8,15 @@ from marquee.v1 import user_pb2
 from numpy.typing import NDArray
 
 from feature_service.catalogue import Mirror
+from feature_service.seen_sets import unpack_seen_sets
 from feature_service.users import StoredUser
-from feature_service.value_format import ENTRY, Profile, entries_of, unpack_seen
+from feature_service.value_format import ENTRY, Profile, entries_of
 from service_runtime.server import MAX_MESSAGE_BYTES
 
 # Four bytes each: 2.8 MB of an answer, which leaves room for 250 histories of the usual window, 0.8 MB.
 MAX_SEEN_NUMBERS = 700_000
+# A number is up to five bytes packed and some fifty while it is unpacked: so 10 MB at most, whatever is asked for.
+_SEEN_BYTES_AT_ONCE = 200_000
 # What the answer holds beside its columns, and the framing of all its fields.
 _RESERVE_BYTES = 4096
 
@@ -51,19 +54,30 @@ def _add_seen(columns: user_pb2.UserColumns, rows: Sequence[StoredUser]) -> None
     """Adds seen sets in the order of the rows while there is room; the others are marked as omitted."""
     room = (MAX_MESSAGE_BYTES - _RESERVE_BYTES - columns.ByteSize() - 5 * len(rows)) // 4
     room = min(room, MAX_SEEN_NUMBERS)
-    sets: list[NDArray[np.uint32]] = []
-    lengths, omitted = np.zeros(len(rows), "<u4"), np.zeros(len(rows), np.uint8)
-    for position, row in enumerate(rows):
-        numbers = unpack_seen(row.seen)
-        if len(numbers) > room:
-            omitted[position] = 1
-            continue
-        room -= len(numbers)
-        lengths[position] = len(numbers)
-        sets.append(numbers)
-    columns.seen_lengths = lengths.tobytes()
-    columns.seen_numbers = np.concatenate([np.zeros(0, np.uint32), *sets]).astype("<u4").tobytes()
-    columns.seen_omitted = omitted.tobytes()
+    parts: list[NDArray[np.uint32]] = []
+    lengths, omitted = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+    for begin, end in _portions([len(row.seen) for row in rows]):
+        numbers, own = unpack_seen_sets([row.seen for row in rows[begin:end]])
+        for position, length in enumerate(own.tolist(), begin):
+            omitted[position] = length > room
+            room -= 0 if length > room else length
+        parts.append(numbers[~np.repeat(omitted[begin:end], own)] if omitted[begin:end].any() else numbers)
+        lengths[begin:end] = np.where(omitted[begin:end], 0, own)
+    columns.seen_lengths = lengths.astype("<u4").tobytes()
+    columns.seen_numbers = b"".join(part.astype("<u4").tobytes() for part in parts)
+    columns.seen_omitted = omitted.astype(np.uint8).tobytes()
+
+
+def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yields ranges of rows whose seen sets are unpacked together."""
+    begin, num_bytes = 0, 0
+    for position, size in enumerate(sizes):
+        num_bytes += size
+        if num_bytes > _SEEN_BYTES_AT_ONCE:
+            yield begin, position + 1
+            begin, num_bytes = position + 1, 0
+    if begin < len(sizes):
+        yield begin, len(sizes)
 
 
 def _full_user(user_id: str, row: StoredUser, mirror: Mirror, history_limit: int) -> user_pb2.User:

@@ -17,7 +17,8 @@ Format 1 is read as well, and written as format 2 when its user changes: its hea
                    rating. The entry repeats its rating, so that readers need entries only.
 
 Seen set: format 1, a bitmap (number 0 is the highest bit of the first byte, as SETBIT counts) without trailing zero
-bytes, if all numbers are below 16384; else format 2, ascending numbers as LEB128 differences, the first from zero.
+bytes, if all numbers are below 16384 and it has at most 4 bytes a number; else format 2, ascending numbers as LEB128
+differences, the first from zero. seen_sets.py packs them. Older builds wrote a bitmap wherever all are below 16384.
 What is written depends on the set alone, not on how it came about.
 
 Tombstone (format 1): u8 format · 3 zero bytes · u32 incarnation · u64 version · i64 deleted_at_ms
@@ -44,12 +45,19 @@ from feature_service.keys import NUM_PARTITIONS
 FORMAT = 1
 STATE_FORMAT, OLD_STATE_FORMAT = 2, 1
 SEEN_BITMAP, SEEN_DELTAS = 1, 2
-# A bitmap of 2 kB holds any set below it. m: a bitmap is 1 kB at 3.7k movies and 129 kB at 1M.
-SEEN_BITMAP_MOVIES = 16_384
 HEADER = struct.Struct("<BxHIQqqqIHH")
 _OLD_HEADER = struct.Struct("<BxHIQqqIHH")
 ENTRY = np.dtype([("number", "<u4"), ("rating", "<f4"), ("time_ms", "<i8"), ("hash", "<u8")])
 EVENT = struct.Struct("<IfqQ")
+# As HEADER, of many users at once.
+_HEADERS = np.dtype(
+    {
+        "names": ["format", "num_watched", "num_entries", "num_older"],
+        "formats": ["u1", "<u4", "<u2", "<u2"],
+        "offsets": [0, 40, 44, 46],
+        "itemsize": HEADER.size,
+    }
+)
 TOMBSTONE = struct.Struct("<B3xIQq")
 _MOVIE = struct.Struct("<BQ")
 
@@ -179,6 +187,38 @@ def pack_state(profile: bytes, entries: bytes, older: bytes, num_watched: int) -
     return header + profile + entries + older
 
 
+def pack_states(
+    entries: bytes, starts: NDArray[np.int64], older: bytes, older_starts: NDArray[np.int64], window: int
+) -> list[bytes]:
+    """Returns the states of B users without profile, as `pack_state` does each; no bytes for who watched nothing.
+
+    Args:
+        entries: Of all movies that the users watched, newest first within each; a state has at most `window` of them.
+        starts: User b watched movies starts[b]:starts[b + 1]. [B + 1]
+        older: The older ratings that states have.
+        older_starts: User b has older ratings older_starts[b]:older_starts[b + 1]. [B + 1]
+        window: Newest movies to keep per user.
+    """
+    headers = np.zeros(len(starts) - 1, _HEADERS)
+    headers["format"] = STATE_FORMAT
+    headers["num_watched"] = np.diff(starts)
+    headers["num_entries"] = np.minimum(headers["num_watched"], window)
+    headers["num_older"] = np.diff(older_starts)
+    joined, size = headers.tobytes(), ENTRY.itemsize
+    ends = (starts[:-1] + headers["num_entries"]) * size
+    bounds = zip(
+        (starts[:-1] * size).tolist(),
+        ends.tolist(),
+        (older_starts[:-1] * size).tolist(),
+        (older_starts[1:] * size).tolist(),
+        strict=True,
+    )
+    return [
+        joined[at : at + HEADER.size] + entries[begin:end] + older[older_begin:older_end] if end > begin else b""
+        for at, (begin, end, older_begin, older_end) in zip(range(0, len(joined), HEADER.size), bounds, strict=True)
+    ]
+
+
 def profile_of(state: bytes, header: Header) -> Profile:
     """Returns the profile within a state."""
     begin = _header_bytes(header)
@@ -252,45 +292,6 @@ def unpack_profile(packed: bytes) -> Profile:
         None if occupation is None else occupation.decode(),
         None if zip_code is None else zip_code.decode(),
     )
-
-
-def pack_seen(numbers: NDArray[np.integer]) -> bytes:
-    """Returns a seen set of ascending, distinct numbers; the empty set is no value at all."""
-    if len(numbers) == 0:
-        return b""
-    if numbers[-1] < SEEN_BITMAP_MOVIES:
-        bits = np.zeros(int(numbers[-1]) + 1, np.uint8)
-        bits[numbers] = 1
-        return bytes([SEEN_BITMAP]) + np.packbits(bits).tobytes()
-    deltas = numbers.astype(np.int64)
-    deltas[1:] = numbers[1:] - numbers[:-1]
-    places = np.arange(5)
-    groups = (deltas[:, None] >> (7 * places)) & 0x7F  # [n, 5], lowest first
-    highest = np.max(np.where(groups > 0, places, 0), axis=1)  # [n]
-    used = places <= highest[:, None]
-    follows = places < highest[:, None]
-    packed: bytes = (groups + 0x80 * follows)[used].astype(np.uint8).tobytes()
-    return bytes([SEEN_DELTAS]) + packed
-
-
-def unpack_seen(value: bytes) -> NDArray[np.uint32]:
-    """Returns the ascending numbers of a seen set. uint32 [n].
-
-    Raises:
-        FormatError: Another build wrote it.
-    """
-    if not value:
-        return np.zeros(0, np.uint32)
-    body = np.frombuffer(value, np.uint8, offset=1)
-    if value[0] == SEEN_BITMAP:
-        return np.flatnonzero(np.unpackbits(body)).astype(np.uint32)
-    if value[0] != SEEN_DELTAS:
-        raise FormatError(f"a seen set has format {value[0]}, this build knows {SEEN_BITMAP} and {SEEN_DELTAS}")
-    last = body < 0x80
-    starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(len(body)) - np.repeat(starts, np.diff(np.append(starts, len(body))))
-    parts = (body & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.cumsum(np.add.reduceat(parts, starts)).astype(np.uint32)
 
 
 def unpack_log_entry(fields: Mapping[bytes, bytes]) -> LogEntry:

@@ -3,7 +3,11 @@
 from functools import cache
 from importlib import resources
 
-_NEED_USER_STATE = ("merge_events", "upsert_profiles")
+_PARTS = {
+    "delete_user": ("user_state", "delete_user"),
+    "merge_events": ("user_state", "seen_set", "merge_events"),
+    "upsert_profiles": ("user_state", "upsert_profiles"),
+}
 
 
 @cache
@@ -12,7 +16,7 @@ def script(name: str) -> bytes:
 
     It is sent whole with every call (EVAL): redis-py refuses EVALSHA in the pipelines of a cluster.
     """
-    parts = ["user_state", name] if name in _NEED_USER_STATE else [name]
-    text = "\n".join(resources.files(__name__).joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+    files = (resources.files(__name__).joinpath(f"{part}.lua") for part in _PARTS.get(name, (name,)))
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("--")).encode()

@@ -20,7 +20,6 @@
 local EVENT = "<I4fi8I8"
 local EVENT_BYTES = 24
 local NAN = struct.pack("<I4", 0x7fc00000)
-local BITMAP_MOVIES = 16384
 local window, now, history_ttl, visible = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local version
@@ -60,89 +59,6 @@ end
 
 local function before(t1, n1, t2, n2)
   return t1 < t2 or (t1 == t2 and n1 < n2)
-end
-
-local function seen_numbers(value)
-  local numbers = {}
-  if value == "" then
-    return numbers
-  end
-  if string.byte(value, 1) == 1 then
-    for position = 2, #value do
-      local byte = string.byte(value, position)
-      local number = (position - 2) * 8 + 7
-      while byte > 0 do
-        if byte % 2 == 1 then
-          numbers[#numbers + 1] = number
-        end
-        byte = math.floor(byte / 2)
-        number = number - 1
-      end
-    end
-    return numbers
-  end
-  local number, delta, scale = 0, 0, 1
-  for position = 2, #value do
-    local byte = string.byte(value, position)
-    delta = delta + (byte % 128) * scale
-    scale = scale * 128
-    if byte < 128 then
-      number = number + delta
-      numbers[#numbers + 1] = number
-      delta, scale = 0, 1
-    end
-  end
-  return numbers
-end
-
--- Adds numbers to a seen set and returns how many were new.
-local function add_seen(key, numbers)
-  local highest = 0
-  for _, number in ipairs(numbers) do
-    highest = math.max(highest, number)
-  end
-  local kind = redis.call("GETRANGE", key, 0, 0)
-  local num_new = 0
-  if highest < BITMAP_MOVIES and (kind == "" or kind == "\1") then
-    if kind == "" and #numbers > 0 then
-      redis.call("SET", key, "\1")
-    end
-    for _, number in ipairs(numbers) do
-      if redis.call("GETBIT", key, number + 8) == 0 then
-        redis.call("SETBIT", key, number + 8, 1)
-        num_new = num_new + 1
-      end
-    end
-    return num_new
-  end
-  local all = seen_numbers(redis.call("GET", key) or "")
-  local known = {}
-  for _, number in ipairs(all) do
-    known[number] = true
-  end
-  for _, number in ipairs(numbers) do
-    if not known[number] then
-      known[number] = true
-      all[#all + 1] = number
-      num_new = num_new + 1
-    end
-  end
-  if num_new == 0 then
-    return 0
-  end
-  table.sort(all)
-  local out, previous = { "\2" }, 0
-  for _, number in ipairs(all) do
-    local delta = number - previous
-    previous = number
-    while delta >= 128 do
-      out[#out + 1] = string.char(delta % 128 + 128)
-      delta = math.floor(delta / 128)
-    end
-    out[#out + 1] = string.char(delta)
-  end
-  redis.call("SET", key, table.concat(out))
-  return num_new
 end
 
 local function events_of_bytes(bytes)

@@ -12,6 +12,7 @@ from feature_service.event_log import START, LogPage
 from feature_service.exported_events import export_page
 from feature_service.movie_messages import MAX_MOVIE_BYTES, to_message
 from feature_service.request_checks import MAX_TIME_MS
+from feature_service.seen_sets import pack_seen
 from feature_service.user_answers import MAX_SEEN_NUMBERS, full_users, user_columns
 from feature_service.users import StoredUser
 from feature_service.value_format import (
@@ -20,7 +21,6 @@ from feature_service.value_format import (
     LogEntry,
     StoredMovie,
     pack_profile_field,
-    pack_seen,
     pack_state,
     unpack_header,
 )

@@ -13,7 +13,8 @@ from feature_service.histories import Histories, WatchEvent
 from feature_service.import_plan import ImportColumns
 from feature_service.keys import user_keys
 from feature_service.lifetimes import Lifetimes
-from feature_service.value_format import ENTRY, HEADER, event_hash, pack_seen, pack_state
+from feature_service.seen_sets import pack_seen
+from feature_service.value_format import ENTRY, HEADER, event_hash, pack_state
 
 WINDOW = 4
 # Few movies and times, so that they meet; numbers on both sides of the seen set's two formats.
@@ -70,27 +71,29 @@ class Store:
         self._histories = Histories(link, marks, lambda: 0, window=WINDOW, log_entries=1000, lifetimes=Lifetimes())
         self._num_users = 0
 
+    async def add(self, user_id: str, call: list[Event]) -> None:
+        """Writes events; those without an id are imported."""
+        written = [
+            WatchEvent(event_id, user_id, number, rating, time) for event_id, number, rating, time in call if event_id
+        ]
+        imported = [event for event in call if not event[0]]
+        if written:
+            await self._histories.write(written)
+        if imported:
+            columns = ImportColumns(
+                np.array([len(imported)]),
+                np.array([number for _, number, _, _ in imported]),
+                np.array([math.nan if rating is None else rating for _, _, rating, _ in imported], np.float32),
+                np.array([time for _, _, _, time in imported]),
+            )
+            await self._histories.load([user_id], columns, not_for_evaluation=False)
+
     async def state_after(self, calls: list[list[Event]]) -> tuple[bytes, bytes]:
         """Returns state, without the version, and seen set of a new user after some calls."""
         self._num_users += 1
         user_id = f"user {self._num_users}"
         for call in calls:
-            written = [
-                WatchEvent(event_id, user_id, number, rating, time)
-                for event_id, number, rating, time in call
-                if event_id
-            ]
-            imported = [event for event in call if not event[0]]
-            if written:
-                await self._histories.write(written)
-            if imported:
-                columns = ImportColumns(
-                    np.array([len(imported)]),
-                    np.array([number for _, number, _, _ in imported]),
-                    np.array([math.nan if rating is None else rating for _, _, rating, _ in imported], np.float32),
-                    np.array([time for _, _, _, time in imported]),
-                )
-                await self._histories.load([user_id], columns, not_for_evaluation=False)
+            await self.add(user_id, call)
         keys = user_keys(user_id)
         state, seen = await self._link.read([keys.state, keys.seen])
         if state is None:
@@ -192,3 +195,25 @@ async def test_the_seen_set_holds_any_number(store, number):
     _, seen = await store.state_after(calls)
 
     assert seen == pack_seen(np.array(sorted({5, 900, number, 16_000, 3})))
+
+
+@pytest.mark.parametrize("step", [1, 9, 33, 300])
+async def test_the_seen_set_is_packed_by_what_it_holds(store, step):
+    """Sparse sets and dense ones, one movie at a time and all at once, from either end: the same bytes."""
+    numbers = list(range(0, 64 * step, step))
+    rising: list[Event] = [("a", n, None, 1) for n in numbers]
+    one_by_one = [[event] for event in rising]
+
+    packed = {(await store.state_after(calls))[1] for calls in (one_by_one, one_by_one[::-1], [rising])}
+
+    assert packed == {pack_seen(np.array(numbers))}
+
+
+async def test_a_sparse_bitmap_of_an_older_build_is_packed_anew(store, link):
+    """It is read as it is, and written as it would be today with the next movie."""
+    await store.add("u", [("a", 16_000, None, 1)])
+    await link.command("SET", user_keys("u").seen, b"\x01" + bytes(2000) + b"\x80")
+
+    await store.add("u", [("b", 5, None, 2)])
+
+    assert await link.read([user_keys("u").seen]) == [pack_seen(np.array([5, 16_000]))]

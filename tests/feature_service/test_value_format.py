@@ -6,20 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_service.keys import NUM_PARTITIONS, user_keys
+from feature_service.seen_sets import SEEN_BITMAP_MOVIES, pack_seen, pack_seen_sets, unpack_seen, unpack_seen_sets
 from feature_service.value_format import (
     HEADER,
-    SEEN_BITMAP_MOVIES,
     FormatError,
     Profile,
     StoredMovie,
     event_hash,
     pack_movie,
     pack_profile_field,
-    pack_seen,
     unpack_header,
     unpack_movie,
     unpack_profile,
-    unpack_seen,
 )
 
 
@@ -31,9 +29,24 @@ def test_a_seen_set_survives(numbers):
     assert unpack_seen(pack_seen(ascending)).tolist() == ascending.tolist()
 
 
+@given(sets=st.lists(st.sets(st.integers(0, 2**32 - 1) | st.integers(0, 20_000) | st.integers(0, 40), max_size=40)))
+def test_seen_sets_together_equal_each_alone(sets):
+    """Packing and unpacking many at once changes nothing but the time it takes; some are empty."""
+    ascending = [np.array(sorted(numbers), np.int64) for numbers in sets]
+    offsets = np.cumsum([0, *map(len, ascending)])
+
+    packed = pack_seen_sets(np.concatenate([np.zeros(0, np.int64), *ascending]), offsets)
+    numbers, lengths = unpack_seen_sets(packed)
+
+    assert packed == [pack_seen(one) for one in ascending]
+    assert lengths.tolist() == [len(one) for one in ascending]
+    assert numbers.tolist() == [number for one in ascending for number in one.tolist()]
+
+
 def test_a_seen_set_is_small():
-    """A bitmap of 2 kB at most, above it about a byte a movie."""
+    """A bitmap of 2 kB at most where many were watched; a byte or two a movie where few were, or above its range."""
     assert len(pack_seen(np.arange(SEEN_BITMAP_MOVIES))) == 1 + SEEN_BITMAP_MOVIES // 8
+    assert len(pack_seen(np.arange(0, SEEN_BITMAP_MOVIES, 300))) == 2 * 55
     assert len(pack_seen(np.arange(100_000, 102_000))) < 2010
 
 
