@@ -13,13 +13,15 @@ from marquee.v1 import model_service_pb2
 
 from model_service.batcher import Batcher
 from model_service.catalogue_mirror import CatalogueMirror, in_background
+from model_service.change_feed import ChangeFeed
 from model_service.checkpoint_loader import CheckpointLoader
 from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
 from model_service.near_cache import NearCache
-from model_service.near_features import NearFeatures, NearRow, follow_changes
+from model_service.near_features import NearFeatures, NearUser
+from model_service.near_metrics import tell_near_cache
 from model_service.pipeline import Pipeline
 from model_service.readiness import DEPENDENCIES, Readiness
 from model_service.settings import ModelSettings
@@ -57,9 +59,11 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 settings.catalogue_patience_s,
             )
             work = DeviceWork(settings.numpy_rows())
-            cache: NearCache[NearRow] = NearCache(settings.near_cache_bytes)
+            cache: NearCache[NearUser] = NearCache(settings.near_cache_bytes)
+            near = NearFeatures(features, cache, time.time)
+            tell_near_cache(metrics, cache, near)
             pipeline = Pipeline(
-                NearFeatures(features, cache, time.time),
+                near,
                 generations,
                 work,
                 on_device,
@@ -94,8 +98,8 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 ) as server:
                     following = [asyncio.create_task(_follow(readiness, generations, settings, rng))]
                     if settings.near_cache_bytes:
-                        changes = follow_changes(features, cache, generations.refresh_soon, rng)
-                        following.append(asyncio.create_task(changes))
+                        feed = ChangeFeed(features, cache, generations.refresh_soon, rng)
+                        following.append(asyncio.create_task(feed.follow()))
                     try:
                         yield server
                     finally:

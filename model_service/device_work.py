@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from marquee.client.columns import UserRows
 from marquee.client.user_version import UserVersion, UserVersionError
 from numpy.typing import NDArray
 
+from model_service.embedded_user import EmbeddedUser
 from model_service.filters import MovieFilter, permit
 from model_service.generation import Generation
 from model_service.queries import (
@@ -26,7 +26,7 @@ from model_service.queries import (
     UserOutcome,
     UserQuery,
 )
-from model_service.user_rows import AssembledUsers, assemble
+from model_service.user_side import StoredUsers, UserSide, embed
 from two_tower.recommending import RankedRow, Wish, recommend
 from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
 
@@ -35,14 +35,6 @@ _NO_MOVIES = Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 class NotFiniteError(Exception):
     """The user tower gave a vector that is no vector of numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUsers:
-    """What was read of the store; `row_of` is the row of each user id."""
-
-    rows: UserRows
-    row_of: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,17 +52,26 @@ class DeviceWork:
         """Stores up to how many rows numpy scores; more are scored by torch."""
         self._numpy_max_rows = numpy_max_rows
 
-    @torch.inference_mode()
     def answer(
         self, tasks: Sequence[Task], stored: StoredUsers | None, generation: Generation, now_ms: int
     ) -> list[Answer | Exception]:
-        """Answers each task, or says why it cannot be answered.
+        """Answers each task, or says why it cannot be answered; arguments as those of `answer_and_embed`."""
+        return self.answer_and_embed(tasks, stored, generation, now_ms)[0]
+
+    @torch.inference_mode()
+    def answer_and_embed(
+        self, tasks: Sequence[Task], stored: StoredUsers | None, generation: Generation, now_ms: int
+    ) -> tuple[list[Answer | Exception], Mapping[str, EmbeddedUser]]:
+        """Answers each task, or says why it cannot be answered, and gives the users that were embedded for it.
 
         Args:
             tasks: What is asked; their catalogue numbers must be those of the generation.
             stored: What was read of the store for them; None if nothing.
             generation: What answers.
             now_ms: When session events without a time happened.
+
+        Returns:
+            The answers in the order of the tasks, and stored users who may be kept, by id.
         """
         queries: list[UserQuery] = []
         outcomes: list[list[UserOutcome]] = []
@@ -81,46 +82,31 @@ class DeviceWork:
             rows.append(np.where(ok, len(queries) + np.cumsum(ok) - 1, -1).astype(np.int64))
             queries.extend(query for query, good in zip(task.users, ok, strict=True) if good)
             outcomes.append(judged)
-        batch = _Batch(generation, queries, stored, now_ms, self._scorer_for)
+        with_columns = any(_needs_columns(task) for task in tasks)
+        side = embed(queries, stored, generation, now_ms, with_columns=with_columns) if queries else None
+        batch = _Batch(generation, side, self._scorer_for)
         slots = [
-            _Slot(_answered_users(task, judged, places, stored, batch), places)
+            _Slot(_answered_users(task, judged, places, stored, side), places)
             for task, judged, places in zip(tasks, outcomes, rows, strict=True)
         ]
-        return batch.answers(tasks, slots)
+        return batch.answers(tasks, slots), {} if side is None else side.made
 
     def _scorer_for(self, num_rows: int) -> Scorer:
         return NumpyScorer() if num_rows <= self._numpy_max_rows else TorchScorer()
 
 
 class _Batch:
-    """One pass: all users through the tower, all pairs at once, all rows ranked at once."""
+    """One pass: all pairs at once, all rows ranked at once. `side` is None if nobody is asked about."""
 
-    def __init__(
-        self,
-        generation: Generation,
-        queries: Sequence[UserQuery],
-        stored: StoredUsers | None,
-        now_ms: int,
-        scorer_for: Callable[[int], Scorer],
-    ) -> None:
+    def __init__(self, generation: Generation, side: UserSide | None, scorer_for: Callable[[int], Scorer]) -> None:
         self._generation = generation
+        self._side = side
         self._scorer_for = scorer_for
-        self.assembled: AssembledUsers | None = None
-        self._users: Any = None
-        self._bad_rows: set[int] = set()
-        self.num_ratings = np.zeros(0, np.int64)
-        if queries:
-            positions = [-1 if stored is None else stored.row_of.get(query.user_id or "", -1) for query in queries]
-            rows = None if stored is None else stored.rows
-            self.assembled = assemble(queries, rows, positions, generation.checkpoint, now_ms)
-            self._users = generation.heads.embed(self.assembled.columns)
-            self.num_ratings = generation.checkpoint.model.count_ratings(self.assembled.columns)
-            self._bad_rows = set(np.flatnonzero(~generation.heads.finite_rows(self._users)).tolist())
 
     def answers(self, tasks: Sequence[Task], slots: Sequence[_Slot]) -> list[Answer | Exception]:
         answers: dict[int, Answer | Exception] = {}
         for place, slot in enumerate(slots):
-            if self._bad_rows & set(slot.rows.tolist()):
+            if self._side is not None and self._side.bad_rows and self._side.bad_rows & set(slot.rows.tolist()):
                 answers[place] = NotFiniteError("the user tower gave a vector that is not finite")
         answerable = [place for place in range(len(tasks)) if place not in answers]
         ratings = [(place, task) for place in answerable if isinstance(task := tasks[place], RatingTask)]
@@ -139,10 +125,11 @@ class _Batch:
         asked = np.concatenate([np.full(len(task.positions), task.with_deviations) for _, task in tasks])  # [P]
         good = (rows >= 0) & (numbers >= 0)
         ratings, rounded, scores = (np.full(len(rows), np.nan, np.float32) for _ in range(3))
-        if good.any():
-            ratings[good], rounded[good] = self._stars(rows[good], numbers[good])
-            scorer = self._scorer_for(len(self._users))
-            scores[good] = self._generation.heads.score_pairs(scorer, self._users, rows[good], numbers[good])
+        if self._side is not None and good.any():
+            users = self._side.vectors
+            ratings[good], rounded[good] = self._stars(users, rows[good], numbers[good])
+            scorer = self._scorer_for(len(users))
+            scores[good] = self._generation.heads.score_pairs(scorer, users, rows[good], numbers[good])
         deviations = self._deviations(rows, numbers, good & asked)
         answers: dict[int, Answer] = {}
         start = 0
@@ -161,11 +148,10 @@ class _Batch:
         """Returns the deviations of the pairs asked for, NaN elsewhere; None if nobody can tell."""
         deviations = np.full(len(rows), np.nan, np.float32)
         if asked.any():
-            assert self.assembled is not None
+            assert self._side is not None
+            assert self._side.columns is not None
             spread = self._generation.checkpoint.manifest.rating_spread
-            told = self._generation.heads.deviations_of_pairs(
-                self.assembled.columns, spread, rows[asked], numbers[asked]
-            )
+            told = self._generation.heads.deviations_of_pairs(self._side.columns, spread, rows[asked], numbers[asked])
             if told is None:
                 return None
             deviations[asked] = told
@@ -198,12 +184,12 @@ class _Batch:
     ) -> list[RankedRow]:
         if not rows:
             return []
-        assert self.assembled is not None
+        assert self._side is not None
         return recommend(
             self._generation.heads,
             self._scorer_for(len(rows)),
-            self.assembled.columns,
-            self._users,
+            self._side.columns,
+            self._side.vectors,
             np.array(rows, np.int64),
             wishes,
             permit(filters, excluded, self._generation.catalogue),
@@ -225,30 +211,35 @@ class _Batch:
         }
 
     def _stars(
-        self, rows: NDArray[np.int64], numbers: NDArray[np.int64]
+        self, users: Any, rows: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         model = self._generation.checkpoint.model
         if model.rating_scale is None:
             unknown = np.full(len(rows), np.nan, np.float32)
             return unknown, unknown
-        scorer = self._scorer_for(len(self._users))
-        ratings = self._generation.heads.rate_pairs(scorer, self._users, rows, numbers)
+        ratings = self._generation.heads.rate_pairs(self._scorer_for(len(users)), users, rows, numbers)
         return ratings, model.rating_scale.round(ratings)
 
     def _seen(self, row: int) -> NDArray[np.int64]:
-        assert self.assembled is not None
-        return self.assembled.seen[row]
+        assert self._side is not None
+        return self._side.seen[row]
+
+
+def _needs_columns(task: Task) -> bool:
+    if isinstance(task, TopKTask):
+        return task.wish.explain > 0
+    return isinstance(task, RatingTask) and task.with_deviations
 
 
 def _judge(query: UserQuery, stored: StoredUsers | None) -> UserOutcome:
     if not query.min_user_version:
         return UserOutcome.OK
-    position = None if stored is None else stored.row_of.get(query.user_id or "")
-    if stored is None or position is None:
+    user = None if stored is None else stored.users.get(query.user_id or "")
+    if user is None:
         return UserOutcome.NOT_CURRENT
     try:
         wanted = UserVersion.parse(query.min_user_version)
-        found = UserVersion.parse(stored.rows.user_versions[position])
+        found = UserVersion.parse(user.version)
         return UserOutcome.OK if found.includes(wanted) else UserOutcome.NOT_CURRENT
     except UserVersionError:
         return UserOutcome.FOREIGN_VERSION
@@ -259,14 +250,14 @@ def _answered_users(
     outcomes: Sequence[UserOutcome],
     rows: NDArray[np.int64],
     stored: StoredUsers | None,
-    batch: _Batch,
+    side: UserSide | None,
 ) -> list[AnsweredUser]:
     users = []
     for query, outcome, row in zip(task.users, outcomes, rows.tolist(), strict=True):
-        position = -1 if stored is None else stored.row_of.get(query.user_id or "", -1)
-        version = "" if stored is None or position < 0 else stored.rows.user_versions[position]
-        if batch.assembled is None or row < 0:
+        user = None if stored is None else stored.users.get(query.user_id or "")
+        version = "" if user is None else user.version
+        if side is None or row < 0:
             users.append(AnsweredUser(outcome, Source.POPULAR, version))
         else:
-            users.append(AnsweredUser(outcome, batch.assembled.sources[row], version, int(batch.num_ratings[row])))
+            users.append(AnsweredUser(outcome, side.sources[row], version, side.num_ratings[row]))
     return users

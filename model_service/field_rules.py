@@ -11,7 +11,7 @@ from marquee.v1 import model_service_pb2, movie_pb2, user_pb2
 from model_service.catalogue import Catalogue
 from model_service.filters import MovieFilter
 from model_service.queries import UserQuery, Watched
-from model_service.user_rows import profile_fields
+from model_service.stored_user import profile_fields
 from service_runtime.errors import Violation
 from two_tower.recommending import Wish
 from two_tower.serving import RatingScale

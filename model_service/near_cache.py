@@ -5,7 +5,7 @@ changes is lost, and a value that was being read when its user changed is used f
 say whether the read saw the change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
@@ -20,8 +20,9 @@ class Lookup(Enum):
 
     HIT = "hit"
     MISS = "miss"
+    """There was nothing of the user, or it had expired."""
     BYPASS = "bypass"
-    """There was a value, and it was too old for this caller, or nothing may be kept now."""
+    """There was a value that would not do for this caller, or nothing may be kept now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class Cached(Generic[T]):
     size_bytes: int
     expires_at_ms: int
 
+    def has_expired(self, now_ms: int) -> bool:
+        """Tells whether a part of it is no longer true; at the moment itself it is not."""
+        return 0 < self.expires_at_ms <= now_ms
+
 
 @dataclass(slots=True, eq=False)
 class Reading:
@@ -55,7 +60,12 @@ class Reading:
 
 
 class NearCache(Generic[T]):
-    """The users that were asked for last, by bytes. For one event loop; the feed of changes drives it."""
+    """The users that were asked for last, by bytes. For one event loop; the feed of changes drives it.
+
+    Attributes:
+        counts: Lookups so far, by how they ended.
+        num_resets: How often everything was let go of.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         """Stores how much is kept at most; 0 keeps nothing. It is not live yet."""
@@ -69,6 +79,11 @@ class NearCache(Generic[T]):
         return len(self._entries)
 
     @property
+    def max_bytes(self) -> int:
+        """How much is kept at most."""
+        return int(self._entries.maxsize)
+
+    @property
     def size_bytes(self) -> int:
         """What the kept values take."""
         return int(self._entries.currsize)
@@ -78,26 +93,34 @@ class NearCache(Generic[T]):
         """Whether anything may be kept."""
         return self._live
 
-    def get(self, user_id: str, at_least: int, now_ms: int) -> T | None:
+    def get(
+        self, user_id: str, at_least: int, now_ms: int, will_do: Callable[[T], bool] = lambda value: True
+    ) -> T | None:
         """Returns what is kept of a user.
 
         Args:
             user_id: The user.
             at_least: Number of the change that the caller knows of, 0 if of none.
             now_ms: The time in ms since the epoch.
+            will_do: Whether a value has all that the caller needs.
         """
         entry = self._entries.get(user_id) if self._live else None
-        if entry is not None and 0 < entry.expires_at_ms <= now_ms:
+        if entry is not None and entry.has_expired(now_ms):
             del self._entries[user_id]
             entry = None
         if entry is None:
             self.counts[Lookup.MISS if self._live else Lookup.BYPASS] += 1
             return None
-        if entry.counter < at_least:
+        if entry.counter < at_least or not will_do(entry.value):
             self.counts[Lookup.BYPASS] += 1
             return None
         self.counts[Lookup.HIT] += 1
         return entry.value
+
+    def peek(self, user_id: str) -> T | None:
+        """Returns what is kept of a user, for who has it already and wants to know whether it is; not counted."""
+        entry = self._entries.get(user_id)
+        return None if entry is None else entry.value
 
     def begin(self) -> Reading:
         """Notes that a read begins; `end` or `fail` must follow."""
@@ -113,12 +136,26 @@ class NearCache(Generic[T]):
         for user_id, entry in found:
             kept = self._entries.get(user_id)
             older = kept is not None and kept.counter > entry.counter
-            if user_id not in reading.changed and not older and entry.size_bytes <= self._entries.maxsize:
-                self._entries[user_id] = entry
+            if user_id not in reading.changed and not older:
+                self._keep(user_id, entry)
 
     def fail(self, reading: Reading) -> None:
         """Notes that a read found nothing."""
         self._readings.discard(reading)
+
+    def amend(self, user_id: str, known: T, better: T, more_bytes: int) -> None:
+        """Keeps something that was worked out from a value with it, if that value is still what is kept.
+
+        Args:
+            user_id: The user.
+            known: The value, as `get` gave it or `end` was given it.
+            better: The same and what was worked out.
+            more_bytes: What it takes beside the value; negative if it takes less.
+        """
+        entry = self._entries.get(user_id)
+        if entry is not None and entry.value is known:
+            size_bytes = entry.size_bytes + more_bytes
+            self._keep(user_id, Cached(better, entry.counter, size_bytes, entry.expires_at_ms))
 
     def invalidate(self, user_ids: Iterable[str]) -> None:
         """Lets go of users that changed."""
@@ -138,3 +175,7 @@ class NearCache(Generic[T]):
             reading.void = True
         self._live = live
         self.num_resets += 1
+
+    def _keep(self, user_id: str, entry: Cached[T]) -> None:
+        if entry.size_bytes <= self._entries.maxsize:
+            self._entries[user_id] = entry

@@ -1,63 +1,71 @@
 """Reads users from near where they are, and from feature_service where not. Knows rows; knows no batch and no tensor.
 
-What is near is as new as the feed of changes is: milliseconds behind, and at most `SILENT_FOR_S` behind a feed that
-died without a word. Who knows of a newer state says so and is read for.
+What is near is as new as the feed of changes is: milliseconds behind, and at most `change_feed.SILENT_FOR_S` behind a
+feed that died without a word. Who knows of a newer state says so and is read for.
 """
 
-import asyncio
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import grpc.aio
-import numpy as np
 import structlog
-from marquee.client.columns import UserRows
 from marquee.client.user_version import UserVersion, UserVersionError
-from marquee.v1 import feature_service_pb2
 
-from model_service.features import FeatureReader, UsersRead, join_rows, split_rows
+from model_service.embedded_user import EmbeddedUser
+from model_service.features import FeatureReader, UsersRead
 from model_service.near_cache import Cached, NearCache
+from model_service.stored_user import StoredUser
+from two_tower.heads import Heads
 
 _log = structlog.get_logger(__name__)
 
-SILENT_FOR_S = 3.0
-"""The feed speaks every second: who hears nothing for so long takes it for lost, as the contract says."""
-
-_RETRY_S = 1.0
 _NEVER = 1 << 62
-"""A change later than any: no row that is near includes it."""
+"""A change later than any: no user who is near includes it."""
 
-_ROW_BYTES = 1200
-"""What a row takes beside its arrays' contents: ten arrays, a message, the entry."""
+_MODELS = 2
+"""Generations that a user is kept embedded for: what answers now, and what answered before or answers beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NearRow:
+@dataclass(frozen=True, slots=True, eq=False)
+class NearUser:
     """One user as he was read.
 
     Attributes:
-        rows: One row, with the movies ever watched.
-        catalogue_id: Whose numbers it uses.
+        user: He, with the movies ever watched.
+        catalogue_id: Whose numbers he uses.
         epoch: Of the store.
         history_limit: Newest entries that were asked for.
+        embedded: As the generations of late embedded him, the last one first.
     """
 
-    rows: UserRows
+    user: StoredUser
     catalogue_id: str
     epoch: str
     history_limit: int
+    embedded: tuple[EmbeddedUser, ...] = ()
 
 
 class NearFeatures:
-    """A `FeatureReader` with a memory."""
+    """A `FeatureReader` with a memory.
 
-    def __init__(self, reader: FeatureReader, cache: NearCache[NearRow], wall_clock: Callable[[], float]) -> None:
+    Attributes:
+        num_embedded_taken: Users that did not have to be embedded, so far.
+        num_embedded_made: Users that were embedded and kept so.
+    """
+
+    def __init__(self, reader: FeatureReader, cache: NearCache[NearUser], wall_clock: Callable[[], float]) -> None:
         """Stores who reads, what keeps, and what tells the seconds since the epoch."""
         self._reader = reader
         self._cache = cache
         self._wall_clock = wall_clock
         self._catalogue_version = 0
+        self._store: tuple[str, str] | None = None
+        self.num_embedded_taken = 0
+        self.num_embedded_made = 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at this moment."""
+        return self._cache.is_live and self._cache.max_bytes > 0
 
     async def read_users(
         self,
@@ -80,36 +88,66 @@ class NearFeatures:
         Raises:
             Unavailable: The store cannot be read now.
         """
-        if not self._cache.is_live:
+        if not self.keeps:
             for user_id in user_ids:
                 self._cache.get(user_id, 0, 0)  # counted as passed by
             return await self._reader.read_users(user_ids, history_limit, with_seen=with_seen, deadline=deadline)
         now_ms = int(self._wall_clock() * 1000)
-        near = {user_id: self._near(user_id, history_limit, at_least.get(user_id, ""), now_ms) for user_id in user_ids}
-        missing = [user_id for user_id, row in near.items() if row is None]
-        read = await self._read(missing, history_limit, deadline) if missing else None
-        kept = {user_id: row for user_id, row in near.items() if row is not None}
-        catalogue_ids = {row.catalogue_id for row in kept.values()} | ({read.catalogue_id} if read else set())
-        if len(catalogue_ids) > 1:
-            # The catalogue was replaced: what is near uses the numbers of the old one.
-            self._cache.invalidate(kept)
-            again = await self._reader.read_users(user_ids, history_limit, with_seen=True, deadline=deadline)
-            self._catalogue_version = again.catalogue_version
-            return again
-        found = dict(zip(missing, split_rows(read.rows), strict=True)) if read else {}
-        found |= {user_id: row.rows for user_id, row in kept.items()}
-        return UsersRead(
-            join_rows([found[user_id] for user_id in user_ids]), catalogue_ids.pop(), self._catalogue_version
+        found = {user_id: self._near(user_id, history_limit, at_least.get(user_id, ""), now_ms) for user_id in user_ids}
+        near = [user for user in found.values() if user is not None]
+        missing = [user_id for user_id, user in found.items() if user is None]
+        if missing:
+            fresh = await self._read(missing, history_limit, deadline)
+            stores = {(user.catalogue_id, user.epoch) for user in (*near, *fresh.values())}
+            if near and len(stores) > 1:
+                # What is near is of a catalogue or a store that was replaced since, and `_read` let go of it.
+                fresh = await self._read(user_ids, history_limit, deadline)
+            found |= fresh
+        users = [user for user_id in user_ids if (user := found[user_id]) is not None]
+        return UsersRead([user.user for user in users], users[0].catalogue_id, self._catalogue_version)
+
+    def embedded(self, user_ids: Sequence[str], read: UsersRead, heads: Heads) -> dict[str, EmbeddedUser]:
+        """Returns those of the users who were read that were embedded before, by this model over these movies.
+
+        Args:
+            user_ids: Who were read.
+            read: What was.
+            heads: The model and the movies.
+        """
+        embedded: dict[str, EmbeddedUser] = {}
+        for user_id, user in zip(user_ids, read.users, strict=True):
+            near = self._cache.peek(user_id)
+            if near is not None and near.user is user:
+                embedded.update((user_id, each) for each in near.embedded if each.is_of(heads))
+        self.num_embedded_taken += len(embedded)
+        return embedded
+
+    def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> None:
+        """Keeps users as they were embedded, as long as what they were embedded from is kept.
+
+        Args:
+            made: By id.
+            users: What each was embedded from, by id.
+        """
+        for user_id, embedded in made.items():
+            near = self._cache.peek(user_id)
+            if near is not None and near.user is users[user_id]:
+                others = [each for each in near.embedded if each.heads() not in (None, embedded.heads())]
+                better = replace(near, embedded=(embedded, *others)[:_MODELS])
+                self._cache.amend(user_id, near, better, _embedded_bytes(better) - _embedded_bytes(near))
+                self.num_embedded_made += 1
+
+    def _near(self, user_id: str, history_limit: int, wanted: str, now_ms: int) -> NearUser | None:
+        epoch, counter = _parse(wanted)
+        return self._cache.get(
+            user_id,
+            counter,
+            now_ms,
+            lambda near: near.history_limit >= history_limit and epoch in ("", near.epoch),
         )
 
-    def _near(self, user_id: str, history_limit: int, wanted: str, now_ms: int) -> NearRow | None:
-        epoch, counter = _parse(wanted)
-        row = self._cache.get(user_id, counter, now_ms)
-        if row is None or (epoch and epoch != row.epoch) or row.history_limit != history_limit:
-            return None
-        return row
-
-    async def _read(self, user_ids: Sequence[str], history_limit: int, deadline: float) -> UsersRead:
+    async def _read(self, user_ids: Sequence[str], history_limit: int, deadline: float) -> dict[str, NearUser]:
+        """Reads users and keeps them."""
         reading = self._cache.begin()
         try:
             read = await self._reader.read_users(user_ids, history_limit, with_seen=True, deadline=deadline)
@@ -117,56 +155,28 @@ class NearFeatures:
             self._cache.fail(reading)
             raise
         self._catalogue_version = read.catalogue_version
+        users = {}
         entries = []
-        for user_id, row in zip(user_ids, split_rows(read.rows), strict=True):
-            if row.expires_at_ms is None:
-                continue  # from a service that cannot tell when it expires
-            epoch, counter = _parse(row.user_versions[0])
-            near = NearRow(_copied(row), read.catalogue_id, epoch, history_limit)
-            entries.append((user_id, Cached(near, counter, _size_bytes(near.rows), int(row.expires_at_ms[0]))))
+        for user_id, user in zip(user_ids, read.users, strict=True):
+            epoch, counter = _parse(user.version)
+            near = users[user_id] = NearUser(user.copied(), read.catalogue_id, epoch, history_limit)
+            if user.expires_at_ms is not None:  # a service that cannot tell when he expires is too old to keep him
+                entries.append((user_id, Cached(near, counter, near.user.size_bytes, user.expires_at_ms)))
+        self._notice_another_store(users.values())
         self._cache.end(reading, entries)
-        return read
+        return users
+
+    def _notice_another_store(self, users: Iterable[NearUser]) -> None:
+        """Lets go of everything if the store was replaced: versions of two epochs cannot be compared."""
+        for user in users:
+            if self._store not in (None, (user.epoch, user.catalogue_id)):
+                _log.warning("store_replaced", store_epoch=user.epoch, catalogue_id=user.catalogue_id)
+                self._cache.reset(live=self._cache.is_live)
+            self._store = (user.epoch, user.catalogue_id)
 
 
-async def follow_changes(
-    reader: FeatureReader, cache: NearCache[NearRow], catalogue_changed: Callable[[], object], rng: random.Random
-) -> None:
-    """Drives the cache by the feed of changes until it is cancelled; without a feed nothing is kept."""
-    was_live = False
-    while True:
-        try:
-            stream = reader.stream_changes()
-            while True:
-                async with asyncio.timeout(SILENT_FOR_S):
-                    answer = await stream.read()
-                if not isinstance(answer, feature_service_pb2.StreamChangesResponse):
-                    break
-                _apply(answer, cache, catalogue_changed)
-                if answer.live and not was_live:
-                    was_live = True
-                    _log.info("change_feed_live")
-        except (grpc.aio.AioRpcError, TimeoutError) as error:
-            if was_live:
-                _log.warning("change_feed_lost", reason=type(error).__name__)
-        except Exception as error:  # noqa: BLE001  nobody else would notice that nothing is followed any more
-            _log.error("change_feed_failed", exc_info=error)
-        finally:
-            stream.cancel()
-            cache.reset(live=False)
-        was_live = False
-        await asyncio.sleep(_RETRY_S * rng.uniform(0.5, 1.5))
-
-
-def _apply(
-    answer: feature_service_pb2.StreamChangesResponse,
-    cache: NearCache[NearRow],
-    catalogue_changed: Callable[[], object],
-) -> None:
-    if answer.reset:
-        cache.reset(live=answer.live)
-    cache.invalidate(answer.user_ids)
-    if answer.catalogue_changed:
-        catalogue_changed()
+def _embedded_bytes(near: NearUser) -> int:
+    return sum(each.size_bytes for each in near.embedded)
 
 
 def _parse(text: str) -> tuple[str, int]:
@@ -188,19 +198,3 @@ def newer_version(one: str, other: str) -> str:
     if _NEVER in (counter, other_counter) or epoch != other_epoch:
         return "contradictory"
     return one if counter >= other_counter else other
-
-
-def _copied(row: UserRows) -> UserRows:
-    """Returns a row that does not hold on to the arrays of the whole answer."""
-    return replace(
-        row,
-        movie_numbers=row.movie_numbers.copy(),
-        ratings=row.ratings.copy(),
-        event_times_ms=row.event_times_ms.copy(),
-        seen_numbers=np.zeros(0, np.int32) if row.seen_numbers is None else row.seen_numbers.copy(),
-    )
-
-
-def _size_bytes(row: UserRows) -> int:
-    seen = 0 if row.seen_numbers is None else row.seen_numbers.nbytes
-    return _ROW_BYTES + row.movie_numbers.nbytes + row.ratings.nbytes + row.event_times_ms.nbytes + seen

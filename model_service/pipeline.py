@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from model_service.batcher import Member
 from model_service.catalogue_mirror import InBackground
-from model_service.device_work import DeviceWork, StoredUsers
+from model_service.device_work import DeviceWork
 from model_service.features import UsersRead, catalogue_replaced
 from model_service.generation import Generation
 from model_service.generations import Generations
 from model_service.near_features import NearFeatures, newer_version
 from model_service.queries import Answer, Task, TopKTask
+from model_service.user_side import StoredUsers
 from service_runtime.errors import ServiceError
 
 Clock = Callable[[], float]
@@ -60,7 +61,11 @@ class Pipeline:
                 generation = await self._generations.covering(
                     read.catalogue_id, read.catalogue_version, read.num_movies_named()
                 )
-                stored = StoredUsers(read.rows, {user_id: row for row, user_id in enumerate(user_ids)})
+                stored = StoredUsers(
+                    dict(zip(user_ids, read.users, strict=True)),
+                    self._features.embedded(user_ids, read, generation.heads),
+                    self._features.keeps,
+                )
         except ServiceError as error:
             members = self._without_features(members, error)
             generation = self._generations.current()
@@ -71,7 +76,9 @@ class Pipeline:
             return
         tasks = [member.payload for member in live]
         now_ms = int(self._wall_clock() * 1000)
-        answers = await self._on_device(self._work.answer, tasks, stored, generation, now_ms)
+        answers, made = await self._on_device(self._work.answer_and_embed, tasks, stored, generation, now_ms)
+        if stored is not None:
+            self._features.keep(made, stored.users)
         for member, answer in zip(live, answers, strict=True):
             member.answer(answer)
 

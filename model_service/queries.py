@@ -44,6 +44,17 @@ class Watched:
     def __len__(self) -> int:
         return len(self.movie_numbers)
 
+    @property
+    def size_bytes(self) -> int:
+        """What the arrays hold."""
+        times = 0 if self.event_times_ms is None else self.event_times_ms.nbytes
+        return self.movie_numbers.nbytes + self.ratings.nbytes + times
+
+    def copied(self) -> "Watched":
+        """Returns the same in arrays of its own."""
+        times = None if self.event_times_ms is None else self.event_times_ms.copy()
+        return Watched(self.movie_numbers.copy(), self.ratings.copy(), times)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserQuery:
@@ -62,6 +73,11 @@ class UserQuery:
     history: Watched | None = None
     session: Watched | None = None
     min_user_version: str = ""
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether the store alone says all about the user: nothing is made up or added for this request."""
+        return self.user_id is not None and self.session is None and self.profile.is_empty
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from marquee.client.columns import UserRows
-from marquee.v1 import user_pb2
 from numpy.typing import NDArray
 
 from model_service.queries import ProfileFields, UserQuery, Watched
+from model_service.stored_user import StoredUser
 from two_tower.answer_source import Source, source_of
 from two_tower.checkpoint import Checkpoint
 from two_tower.user_columns import Histories, Profiles, UserColumns
@@ -45,18 +44,13 @@ class AssembledUsers:
 
 
 def assemble(
-    queries: Sequence[UserQuery],
-    stored: UserRows | None,
-    positions: Sequence[int],
-    checkpoint: Checkpoint,
-    now_ms: int,
+    queries: Sequence[UserQuery], stored: Sequence[StoredUser | None], checkpoint: Checkpoint, now_ms: int
 ) -> AssembledUsers:
     """Puts users together.
 
     Args:
         queries: Whom to answer for. [B]
-        stored: What was read; None if nothing was.
-        positions: Each query's row of `stored`, -1 if it has none. [B]
+        stored: What was read of each; None if nothing was. [B]
         checkpoint: Whose window, snapshot time and trained users count.
         now_ms: When session events without a time happened.
     """
@@ -64,8 +58,8 @@ def assemble(
     rows = [
         _anonymous_row(query, checkpoint, now_ms)
         if query.user_id is None
-        else _stored_row(query, stored, position, bool(trained[b]), checkpoint, now_ms)
-        for b, (query, position) in enumerate(zip(queries, positions, strict=True))
+        else _stored_row(query, user, bool(trained[b]), checkpoint, now_ms)
+        for b, (query, user) in enumerate(zip(queries, stored, strict=True))
     ]
     columns = UserColumns(
         [row.user_id for row in rows],
@@ -92,6 +86,12 @@ def assemble(
         for b, row in enumerate(rows)
     ]
     return AssembledUsers(columns, sources, [row.seen for row in rows])
+
+
+def seen_by(query: UserQuery, stored: StoredUser | None) -> NDArray[np.int64]:
+    """Returns the catalogue numbers of all that a stored user ever watched, as far as they were read."""
+    seen = _NOTHING.movie_numbers if stored is None else stored.seen.astype(np.int64)
+    return seen if query.session is None else np.concatenate([seen, query.session.movie_numbers])
 
 
 def merge(newer: Watched, older: Watched) -> Watched:
@@ -128,34 +128,22 @@ def _anonymous_row(query: UserQuery, checkpoint: Checkpoint, now_ms: int) -> _Ro
 
 
 def _stored_row(
-    query: UserQuery, stored: UserRows | None, position: int, trained: bool, checkpoint: Checkpoint, now_ms: int
+    query: UserQuery, stored: StoredUser | None, trained: bool, checkpoint: Checkpoint, now_ms: int
 ) -> _Row:
     user_id: str | None = query.user_id
-    profile, history, seen = ProfileFields(), _NOTHING, np.zeros(0, np.int64)
+    profile, history = ProfileFields(), _NOTHING
     # Of a trained user whom the store does not have nothing is complete: the trained vector is all there is.
     complete = not trained
-    if stored is not None and position >= 0:
-        if stored.deleted_at_ms[position] > checkpoint.manifest.snapshot_time_ms:
+    if stored is not None:
+        if stored.deleted_at_ms > checkpoint.manifest.snapshot_time_ms:
             user_id, complete = None, True
-        if stored.statuses[position] == user_pb2.USER_STATUS_FOUND:
-            profile = profile_fields(stored.profiles[position])
-            history = _stored_history(stored, position)
-            complete = int(stored.num_watched[position]) == len(history)
-            seen = _stored_seen(stored, position)
+        if stored.found:
+            profile, history = stored.profile, stored.history
+            complete = stored.num_watched == len(history)
     whole = _with_session(history, query.session, now_ms)
     cut = _cut(whole, checkpoint.manifest.history_window)
-    if query.session is not None:
-        seen = np.concatenate([seen, query.session.movie_numbers])
-    return _Row(user_id, _overridden(profile, query.profile), cut, complete and len(cut) == len(whole), seen)
-
-
-def profile_fields(profile: user_pb2.UserProfile) -> ProfileFields:
-    """Returns the fields that a user tower may know."""
-    return ProfileFields(
-        profile.gender if profile.HasField("gender") else None,
-        float(profile.age) if profile.HasField("age") else None,
-        profile.occupation if profile.HasField("occupation") else None,
-    )
+    complete = complete and len(cut) == len(whole)
+    return _Row(user_id, _overridden(profile, query.profile), cut, complete, seen_by(query, stored))
 
 
 def _overridden(stored: ProfileFields, given: ProfileFields) -> ProfileFields:
@@ -164,18 +152,6 @@ def _overridden(stored: ProfileFields, given: ProfileFields) -> ProfileFields:
         stored.age if given.age is None else given.age,
         stored.occupation if given.occupation is None else given.occupation,
     )
-
-
-def _stored_history(stored: UserRows, position: int) -> Watched:
-    some = slice(int(stored.offsets[position]), int(stored.offsets[position + 1]))
-    return Watched(stored.movie_numbers[some].astype(np.int64), stored.ratings[some], stored.event_times_ms[some])
-
-
-def _stored_seen(stored: UserRows, position: int) -> NDArray[np.int64]:
-    if stored.seen_offsets is None or stored.seen_numbers is None:
-        return np.zeros(0, np.int64)
-    some = slice(int(stored.seen_offsets[position]), int(stored.seen_offsets[position + 1]))
-    return stored.seen_numbers[some].astype(np.int64)
 
 
 def _with_session(history: Watched, session: Watched | None, now_ms: int) -> Watched:

@@ -51,7 +51,7 @@ class RankedRow:
 def recommend(
     heads: Heads,
     scorer: Scorer,
-    columns: UserColumns,
+    columns: UserColumns | None,
     users: Any,
     rows: NDArray[np.int64],
     wishes: Sequence[Wish],
@@ -63,7 +63,7 @@ def recommend(
     Args:
         heads: What ranks and rates.
         scorer: What scores dot products.
-        columns: The users. [B]
+        columns: The users; may be None if no wish is to explain. [B]
         users: The same, embedded.
         rows: User of each list. [R]
         wishes: What each list shall be. [R]
@@ -77,6 +77,7 @@ def recommend(
     ]
     explanations: list[Sequence[Explanation] | None] = [None] * len(lists)
     for most in {wish.explain for wish in wishes} - {0}:
+        assert columns is not None
         asked = [place for place, wish in enumerate(wishes) if wish.explain == most]
         numbers = [lists[place].numbers for place in asked]
         told = explain(heads, scorer, columns.take(rows[asked]), numbers, most, available)

@@ -7,7 +7,7 @@ from marquee.client.columns import UserRows
 from marquee.v1 import user_pb2
 
 from model_service.catalogue import Catalogue, CatalogueMovie
-from model_service.device_work import DeviceWork, StoredUsers
+from model_service.device_work import DeviceWork
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
 from model_service.queries import (
@@ -21,6 +21,8 @@ from model_service.queries import (
     UserQuery,
     Watched,
 )
+from model_service.stored_user import stored_users
+from model_service.user_side import StoredUsers
 from tests.model_service.hand_made import HandMade
 from tests.model_service.hand_made_pairwise import HandMadePairwise
 from two_tower import checkpoint
@@ -86,12 +88,12 @@ def stored():
         seen_numbers=flat,
         seen_omitted=np.zeros(NUM_USERS, np.bool_),
     )
-    return StoredUsers(rows, {user_id: row for row, user_id in enumerate(ids)})
+    return StoredUsers(dict(zip(ids, stored_users(rows), strict=True)))
 
 
 def mixed_tasks(stored):
     rng = np.random.default_rng(7)
-    ids = list(stored.row_of)
+    ids = list(stored.users)
 
     def watched():
         numbers = rng.integers(0, NUM_MOVIES, 6).astype(np.int64)
@@ -186,13 +188,12 @@ def test_both_paths_give_the_same_answers(bench, stored):
 def test_what_was_seen_or_removed_is_never_ranked(bench, stored):
     """By nobody, whatever the rest of the batch asks for."""
     work, generation = bench
-    ids = list(stored.row_of)
+    ids = list(stored.users)
     task = TopKTask("c", [UserQuery(user_id) for user_id in ids], Wish(500), MovieFilter(), True)
 
     [answer] = work.answer([task], stored, generation, NOW_MS)
 
     removed = {number for number in range(NUM_MOVIES) if number % 13 == 12}
-    for row, ranked in enumerate(answer.rows):
-        some = slice(int(stored.rows.offsets[row]), int(stored.rows.offsets[row + 1]))
-        seen = set(stored.rows.movie_numbers[some].tolist())
+    for user_id, ranked in zip(ids, answer.rows, strict=True):
+        seen = set(stored.users[user_id].history.movie_numbers.tolist())
         assert set(ranked.ranked.numbers.tolist()) == set(range(NUM_MOVIES)) - seen - removed

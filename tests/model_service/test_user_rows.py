@@ -1,7 +1,6 @@
 """How stored users and what a request adds become what a user tower sees."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from marquee.client.columns import UserRows
 from marquee.v1 import user_pb2
 
 from model_service.queries import Source, UserQuery, Watched
+from model_service.stored_user import stored_users
 from model_service.user_rows import assemble, merge
 from two_tower import checkpoint
 
@@ -68,12 +68,12 @@ def checkpoint_of(train):
     return load
 
 
-def stored_users(*histories, limit, num_watched=None, status=user_pb2.USER_STATUS_FOUND, deleted_at_ms=0):
+def read(*histories, seen=None, limit, num_watched=None, status=user_pb2.USER_STATUS_FOUND, deleted_at_ms=0):
     """Returns users whose histories are (number, time) pairs, newest first, cut to what was asked for."""
     cut = [history[:limit] for history in histories]
     entries = [entry for history in cut for entry in history]
     size = len(histories)
-    return UserRows(
+    rows = UserRows(
         statuses=np.full(size, status, np.int32),
         profiles=[user_pb2.UserProfile()] * size,
         user_versions=["0123456789abcdef.1.1"] * size,
@@ -84,7 +84,10 @@ def stored_users(*histories, limit, num_watched=None, status=user_pb2.USER_STATU
         num_watched=np.array([len(history) for history in histories] if num_watched is None else num_watched),
         deleted_at_ms=np.full(size, deleted_at_ms, np.int64),
         expires_at_ms=np.zeros(size, np.int64),
+        seen_offsets=None if seen is None else np.array([0, len(seen)], np.int64),
+        seen_numbers=None if seen is None else np.array(seen, np.int32),
     )
+    return stored_users(rows)
 
 
 def assert_same_histories(found, expected):
@@ -99,8 +102,8 @@ def test_inline_and_stored_histories_look_alike_to_the_tower(checkpoint_of, leng
     history = [(number, 1000 - 10 * number) for number in range(length)]
     said = [(number, 4.0, time) for number, time in reversed(history)]
 
-    inline = assemble([UserQuery(None, history=watched(said))], None, [-1], v1, NOW_MS)
-    stored = assemble([UserQuery("carl")], stored_users(history, limit=3), [0], v1, NOW_MS)
+    inline = assemble([UserQuery(None, history=watched(said))], [None], v1, NOW_MS)
+    stored = assemble([UserQuery("carl")], read(history, limit=3), v1, NOW_MS)
 
     assert_same_histories(inline.columns.histories, stored.columns.histories)
     assert stored.columns.histories.complete.tolist() == [length <= 3]
@@ -112,9 +115,9 @@ def test_data_without_times_sees_inline_movies_as_the_store_keeps_them(checkpoin
     given = Watched(np.array([1, 3, 2]), np.full(3, 4.0, np.float32), None)
 
     untimed = checkpoint_of("untimed", has_times=False)
-    inline = assemble([UserQuery(None, history=given)], None, [-1], untimed, NOW_MS)
-    stored = assemble([UserQuery("carl")], stored_users([(3, 0), (2, 0), (1, 0)], limit=200), [0], untimed, NOW_MS)
-    timed = assemble([UserQuery(None, history=given)], None, [-1], checkpoint_of("timed"), NOW_MS)
+    inline = assemble([UserQuery(None, history=given)], [None], untimed, NOW_MS)
+    stored = assemble([UserQuery("carl")], read([(3, 0), (2, 0), (1, 0)], limit=200), untimed, NOW_MS)
+    timed = assemble([UserQuery(None, history=given)], [None], checkpoint_of("timed"), NOW_MS)
 
     assert_same_histories(inline.columns.histories, stored.columns.histories)
     assert timed.columns.histories.movie_numbers.tolist() == [1, 3, 2]
@@ -123,10 +126,10 @@ def test_data_without_times_sees_inline_movies_as_the_store_keeps_them(checkpoin
 def test_session_events_without_times_are_newer_than_all_that_is_stored(checkpoint_of):
     """Even than an event from the future, and in the order in which they were given."""
     session = Watched(np.array([7, 5]), np.full(2, np.nan, np.float32), None)
-    stored = stored_users([(1, NOW_MS + 5000)], [(2, 10)], limit=200)
+    stored = read([(1, NOW_MS + 5000)], [(2, 10)], limit=200)
 
     users = assemble(
-        [UserQuery("a", session=session), UserQuery("b", session=session)], stored, [0, 1], checkpoint_of(), NOW_MS
+        [UserQuery("a", session=session), UserQuery("b", session=session)], stored, checkpoint_of(), NOW_MS
     )
 
     assert users.columns.histories.movie_numbers.tolist() == [7, 5, 1, 7, 5, 2]
@@ -143,14 +146,10 @@ def test_session_events_without_times_are_newer_than_all_that_is_stored(checkpoi
 def test_what_was_watched_in_the_session_counts_as_seen(checkpoint_of):
     """Beside all that the store says, also of a user whom the store does not have, and of an anonymous one."""
     session = Watched(np.array([7, 5]), np.full(2, np.nan, np.float32), None)
-    stored = replace(
-        stored_users([(1, 10)], limit=200),
-        seen_offsets=np.array([0, 2], np.int64),
-        seen_numbers=np.array([1, 9], np.int32),
-    )
+    [stored] = read([(1, 10)], seen=[1, 9], limit=200)
     queries = [UserQuery("ann", session=session), UserQuery("carl", session=session), UserQuery(None, session=session)]
 
-    users = assemble(queries, stored, [0, -1, -1], checkpoint_of(), NOW_MS)
+    users = assemble(queries, [stored, None, None], checkpoint_of(), NOW_MS)
 
     assert [sorted(seen.tolist()) for seen in users.seen] == [[1, 5, 7, 9], [5, 7], [5, 7]]
 
@@ -158,12 +157,12 @@ def test_what_was_watched_in_the_session_counts_as_seen(checkpoint_of):
 def test_a_history_is_complete_only_if_nothing_was_ever_trimmed(checkpoint_of):
     """Or if nothing can be told of a user whom the checkpoint knows and the store does not."""
     v1 = checkpoint_of()
-    full = stored_users([(1, 10)], [(1, 10)], limit=200, num_watched=[1, 2])
-    absent = stored_users([], [], limit=200, status=user_pb2.USER_STATUS_NOT_FOUND)
+    full = read([(1, 10)], [(1, 10)], limit=200, num_watched=[1, 2])
+    absent = read([], [], limit=200, status=user_pb2.USER_STATUS_NOT_FOUND)
     queries = [UserQuery("ann"), UserQuery("carl")]
 
-    found = assemble(queries, full, [0, 1], v1, NOW_MS)
-    missing = assemble(queries, absent, [0, 1], v1, NOW_MS)
+    found = assemble(queries, full, v1, NOW_MS)
+    missing = assemble(queries, absent, v1, NOW_MS)
 
     assert found.columns.histories.complete.tolist() == [True, False]
     assert missing.columns.histories.complete.tolist() == [False, True]
@@ -175,8 +174,8 @@ def test_a_user_deleted_since_the_snapshot_loses_his_trained_vector(checkpoint_o
     v1 = checkpoint_of()
     time_ms = v1.manifest.snapshot_time_ms
 
-    after = assemble([UserQuery("ann")], stored_users([], limit=9, deleted_at_ms=time_ms + 1), [0], v1, NOW_MS)
-    before = assemble([UserQuery("ann")], stored_users([], limit=9, deleted_at_ms=time_ms), [0], v1, NOW_MS)
+    after = assemble([UserQuery("ann")], read([], limit=9, deleted_at_ms=time_ms + 1), v1, NOW_MS)
+    before = assemble([UserQuery("ann")], read([], limit=9, deleted_at_ms=time_ms), v1, NOW_MS)
 
     assert (after.columns.user_ids, after.sources) == ([None], [Source.POPULAR])
     assert (before.columns.user_ids, before.sources) == (["ann"], [Source.PERSONAL])

@@ -10,7 +10,7 @@ from marquee.v1 import user_pb2
 
 from model_service.catalogue import Catalogue, CatalogueMovie
 from model_service.checkpoint_loader import CheckpointLoader
-from model_service.device_work import DeviceWork, StoredUsers
+from model_service.device_work import DeviceWork
 from model_service.filters import MovieFilter
 from model_service.generation import Generation
 from model_service.queries import (
@@ -26,6 +26,8 @@ from model_service.queries import (
     UserQuery,
     Watched,
 )
+from model_service.stored_user import stored_users
+from model_service.user_side import StoredUsers
 from tests.toy_dataset import toy_dataset
 from tests.training_record import unmeasured
 from trainer.dataset import Dataset
@@ -107,7 +109,7 @@ def stored(data: Dataset) -> StoredUsers:
         seen_numbers=columns.histories.movie_numbers,
         seen_omitted=np.zeros(size, np.bool_),
     )
-    return StoredUsers(rows, {user_id: row for row, user_id in enumerate(data.user_ids)})
+    return StoredUsers(dict(zip(data.user_ids, stored_users(rows), strict=True)))
 
 
 def mixed_tasks(data: Dataset, num_movies: int) -> list[Task]:
@@ -194,16 +196,13 @@ def test_both_paths_answer_alike(generation: Generation, stored: StoredUsers, da
 
 def test_an_inline_user_equals_a_stored_stranger(generation: Generation, stored: StoredUsers, data: Dataset) -> None:
     """The tower sees the same of both."""
-    rows = stored.rows
-    some = slice(int(rows.offsets[7]), int(rows.offsets[8]))
-    inline = UserQuery(
-        None,
-        ProfileFields(rows.profiles[7].gender, float(rows.profiles[7].age), rows.profiles[7].occupation),
-        history=Watched(
-            rows.movie_numbers[some][::-1].astype(np.int64), rows.ratings[some][::-1], rows.event_times_ms[some][::-1]
-        ),
+    user = stored.users[data.user_ids[7]]
+    assert user.history.event_times_ms is not None
+    oldest_first = Watched(
+        user.history.movie_numbers[::-1], user.history.ratings[::-1], user.history.event_times_ms[::-1]
     )
-    unknown = StoredUsers(rows, {"a stranger": 7})
+    inline = UserQuery(None, user.profile, history=oldest_first)
+    unknown = StoredUsers({"a stranger": user})
     work = DeviceWork(PATHS["numpy"])
 
     by_request, by_store = (

@@ -1,0 +1,62 @@
+"""Holds users that went through a user tower. Knows tensors and which model they are of; knows no cache and no RPC."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from two_tower.answer_source import Source
+from two_tower.heads import Heads
+from two_tower.serving import PairwiseUsers, UserEmbeddings
+
+UsersT = TypeVar("UsersT", UserEmbeddings, PairwiseUsers)
+
+_OBJECTS_BYTES = 900
+"""What an embedded user takes beside what his tensors hold: two tensors with their storages, the places that hold them;
+measured with the rows in benchmarks/results/near_cache.json."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedUser:
+    """One stored user as one generation embeds him; another model, or the same over other movies, does it otherwise.
+
+    Attributes:
+        vectors: What the model made of him: a batch of one.
+        source: What an answer from it is based on.
+        num_ratings: How many of his ratings it rests on.
+        heads: What it was made for; gone once nothing answers from it any more.
+    """
+
+    vectors: UserEmbeddings | PairwiseUsers
+    source: Source
+    num_ratings: int
+    heads: "weakref.ReferenceType[Heads]"
+
+    @property
+    def size_bytes(self) -> int:
+        """What he takes of memory; on a GPU his tensors lie there."""
+        return _OBJECTS_BYTES + sum(int(getattr(self.vectors, each.name).nbytes) for each in fields(self.vectors))
+
+    def is_of(self, heads: Heads) -> bool:
+        """Tells whether it was made for this model over these movies."""
+        return self.heads() is heads
+
+
+def row_of(users: UsersT, row: int) -> UsersT:
+    """Returns one user without a hold on the tensors of all."""
+    kind = type(users)
+    return kind(**{each.name: getattr(users, each.name)[row : row + 1].clone() for each in fields(users)})
+
+
+def joined(parts: Sequence[UsersT], order: NDArray[np.int64] | None = None) -> UsersT:
+    """Returns the users of all parts end to end, or those at the places that `order` names."""
+    whole = {each.name: torch.cat([getattr(part, each.name) for part in parts]) for each in fields(parts[0])}
+    if order is not None:
+        index = torch.from_numpy(order)
+        whole = {name: tensor[index.to(tensor.device)] for name, tensor in whole.items()}
+    kind = type(parts[0])
+    return kind(**whole)
