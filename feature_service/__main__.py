@@ -27,8 +27,7 @@ from feature_service.store import StoreMarks
 from feature_service.users import Users
 from service_runtime import logs
 from service_runtime.health import Health
-from service_runtime.metrics import Metrics
-from service_runtime.metrics_server import MetricsServer
+from service_runtime.observability import observing
 from service_runtime.server import Server, Service, run
 
 
@@ -36,9 +35,8 @@ from service_runtime.server import Server, Service, run
 async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
     """Runs the service until the block ends; it listens when the block begins and may not be ready yet."""
     rng = random.Random()
-    metrics = Metrics("feature")
     async with AsyncExitStack() as stack:
-        stack.enter_context(MetricsServer(metrics, settings.metrics_listen))
+        observed = stack.enter_context(observing("feature", settings, settings.metrics_listen))
         url, embedded = settings.redis_url.get_secret_value(), None
         if url == EMBEDDED:
             embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))
@@ -72,7 +70,14 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             ChangeWatch(link, changes, rng, time.monotonic).keep(),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(background))
-        server = Server([service], health, listen=settings.listen, drain_timeout_s=settings.drain_timeout_s)
+        health.tell(observed.metrics)
+        server = Server(
+            [service],
+            health,
+            listen=settings.listen,
+            drain_timeout_s=settings.drain_timeout_s,
+            observation=observed.calls,
+        )
         yield await stack.enter_async_context(server)
 
 

@@ -22,14 +22,14 @@ from model_service.handlers import ModelHandlers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
 from model_service.near_metrics import tell_near_cache
+from model_service.observed_batches import ObservedBatches, tell_waiting_room
 from model_service.pipeline import Pipeline
 from model_service.readiness import DEPENDENCIES, Readiness
 from model_service.settings import ModelSettings
 from model_service.versions import Versions
 from service_runtime import logs
 from service_runtime.health import Health
-from service_runtime.metrics import Metrics
-from service_runtime.metrics_server import MetricsServer
+from service_runtime.observability import observing
 from service_runtime.server import Server, Service, run
 from two_tower.registry import Registry
 
@@ -42,15 +42,17 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     rng = random.Random()
     health = Health([SERVICE.full_name], DEPENDENCIES)
     registry = Registry(settings.registry)
-    metrics = Metrics("model")
     with (
-        MetricsServer(metrics, settings.metrics_listen),
+        observing("model", settings, settings.metrics_listen) as observed,
         # One thread owns the device; the other reads checkpoints and embeds catalogues while it answers.
         ThreadPoolExecutor(1, "device") as device_thread,
         ThreadPoolExecutor(1, "background") as background_thread,
     ):
+        metrics, tracing = observed.metrics, observed.tracing
+        health.tell(metrics)
         on_device, aside = in_background(device_thread), in_background(background_thread)
-        async with open_channel(settings.feature_service) as channel:
+        interceptors = tracing.interceptors() if tracing else []
+        async with open_channel(settings.feature_service, interceptors=interceptors) as channel:
             features = FeatureReader(channel, settings.feature_timeout_s)
             generations = Generations(
                 CatalogueMirror(features, aside),
@@ -81,7 +83,9 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 retry_s=settings.retry_s,
                 rng=rng,
             )
-            async with Batcher(settings.knobs(), pipeline) as batcher:
+            batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
+            async with Batcher(settings.knobs(), batches) as batcher:
+                tell_waiting_room(metrics, batcher.room)
                 handlers = ModelHandlers(
                     generations,
                     Versions(registry, generations),
@@ -95,6 +99,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                     health,
                     listen=settings.listen,
                     drain_timeout_s=settings.drain_timeout_s,
+                    observation=observed.calls,
                 ) as server:
                     following = [asyncio.create_task(_follow(readiness, generations, settings, rng))]
                     if settings.near_cache_bytes:

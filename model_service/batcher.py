@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -30,11 +31,19 @@ class Member(Generic[Payload, Answer]):
     Attributes:
         payload: What was submitted.
         deadline: When its caller stops waiting, in monotonic seconds.
+        rows: How much of the batch it takes up.
+        priority: Who went first.
+        arrived: When it was submitted, in monotonic seconds.
+        context: The context of who submitted it: the batch runs in another.
     """
 
     payload: Payload
     deadline: float
     _future: asyncio.Future[Answer]
+    rows: int = 1
+    priority: Priority = Priority.INTERACTIVE
+    arrived: float = 0.0
+    context: Context = field(default_factory=copy_context)
 
     def is_live(self, now: float) -> bool:
         """Tells whether somebody still waits for the answer."""
@@ -55,7 +64,11 @@ BatchWork = Callable[[Sequence[Member[Payload, Answer]]], Awaitable[None]]
 
 
 class Batcher(Generic[Payload, Answer]):
-    """Runs batches as the policy says: the one scheduler of a device. `async with` waits for what is under way."""
+    """Runs batches as the policy says: the one scheduler of a device. `async with` waits for what is under way.
+
+    Attributes:
+        room: What waits.
+    """
 
     def __init__(
         self,
@@ -63,7 +76,7 @@ class Batcher(Generic[Payload, Answer]):
         work: BatchWork[Payload, Answer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._room: WaitingRoom[Member[Payload, Answer]] = WaitingRoom(knobs)
+        self.room: WaitingRoom[Member[Payload, Answer]] = WaitingRoom(knobs)
         self._work = work
         self._clock = clock
         self._running: set[asyncio.Task[None]] = set()
@@ -77,7 +90,7 @@ class Batcher(Generic[Payload, Answer]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        while self._running or self._room.waiting_rows:
+        while self._running or self.room.waiting_rows:
             await asyncio.wait(self._running) if self._running else await asyncio.sleep(_DRAIN_POLL_S)
         if self._timer is not None:
             self._timer.cancel()
@@ -101,20 +114,20 @@ class Batcher(Generic[Payload, Answer]):
         now = self._clock()
         if deadline <= now:
             raise ExpiredError("the deadline has passed")
-        member = Member(payload, deadline, asyncio.get_running_loop().create_future())
+        member = Member(payload, deadline, asyncio.get_running_loop().create_future(), rows, priority, now)
         ticket = Ticket(member, rows, priority, now, deadline)
-        _expire(self._room.admit(ticket))
+        _expire(self.room.admit(ticket))
         self._pump()
         try:
             answer: Answer = await member._future
             return answer
         except asyncio.CancelledError:
-            self._room.withdraw(ticket)
+            self.room.withdraw(ticket)
             raise
 
     def _pump(self) -> None:
         while True:
-            batch, dropped = self._room.take(self._clock())
+            batch, dropped = self.room.take(self._clock())
             _expire(dropped)
             if not batch:
                 break
@@ -123,7 +136,7 @@ class Batcher(Generic[Payload, Answer]):
             task.add_done_callback(self._running.discard)
         if self._timer is not None:
             self._timer.cancel()
-        wake_at = self._room.wake_at()
+        wake_at = self.room.wake_at()
         delay_s = None if wake_at is None else max(0.0, wake_at - self._clock())
         self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._pump)
 
@@ -141,7 +154,7 @@ class Batcher(Generic[Payload, Answer]):
                     member.answer(ExpiredError("the deadline passed while the request was worked on"))
                 else:
                     member.answer(RuntimeError("the batch ended without an answer for this request"))
-            self._room.finish(self._clock() - began)
+            self.room.finish(self._clock() - began)
             self._pump()
 
 

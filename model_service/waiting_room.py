@@ -7,7 +7,7 @@ one request per turn of its loop, so that a batch that leaves the moment the dev
 
 from collections import deque
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
 Payload = TypeVar("Payload")
@@ -35,6 +35,26 @@ class Priority(IntEnum):
 
     INTERACTIVE = 0
     BULK = 1
+
+
+class Release(StrEnum):
+    """Why a batch left."""
+
+    IDLE = "idle"
+    """Its first request found the device idle."""
+    FULL = "full"
+    HELD = "held"
+    """Its first request found the device busy; the gap is over and there is a place on the device."""
+
+
+class Drop(StrEnum):
+    """Why a request left without a batch."""
+
+    REFUSED = "refused"
+    """The queue was full."""
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    """The caller went away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +88,12 @@ class Ticket(Generic[Payload]):
 
 
 class WaitingRoom(Generic[Payload]):
-    """The policy: what waits, what leaves as a batch, and when. Time is always an argument."""
+    """The policy: what waits, what leaves as a batch, and when. Time is always an argument.
+
+    Attributes:
+        released: Batches that left so far, by why.
+        dropped: Requests that left without a batch so far, by why.
+    """
 
     def __init__(self, knobs: BatchingKnobs) -> None:
         self._knobs = knobs
@@ -77,6 +102,9 @@ class WaitingRoom(Generic[Payload]):
         self._held_until = 0.0
         self._in_flight = 0
         self._mean_duration_s = 0.0
+        self._release = Release.IDLE
+        self.released = dict.fromkeys(Release, 0)
+        self.dropped = dict.fromkeys(Drop, 0)
 
     @property
     def in_flight(self) -> int:
@@ -87,6 +115,10 @@ class WaitingRoom(Generic[Payload]):
     def waiting_rows(self) -> int:
         """Rows that wait."""
         return sum(self._rows.values())
+
+    def rows_waiting(self, priority: Priority) -> int:
+        """Returns how many rows of one priority wait."""
+        return self._rows[priority]
 
     def admit(self, ticket: Ticket[Payload]) -> list[Ticket[Payload]]:
         """Lets a request wait.
@@ -101,20 +133,19 @@ class WaitingRoom(Generic[Payload]):
         if not self._has_room(ticket):
             dropped = self._drop_expired(ticket.arrived)
             if not self._has_room(ticket):
+                self.dropped[Drop.REFUSED] += 1
                 raise QueueFullError(self._retry_after_s())
         if self.waiting_rows == 0:
             idle = self._in_flight == 0
             self._held_until = ticket.arrived if idle else ticket.arrived + self._knobs.gap_s
+            self._release = Release.IDLE if idle else Release.HELD
         self._queues[ticket.priority].append(ticket)
         self._rows[ticket.priority] += ticket.rows
         return dropped
 
     def withdraw(self, ticket: Ticket[Payload]) -> None:
         """Forgets a request whose caller has gone; does nothing if it has left already."""
-        queue = self._queues[ticket.priority]
-        if ticket in queue:
-            queue.remove(ticket)
-            self._rows[ticket.priority] -= ticket.rows
+        self._drop(ticket, Drop.CANCELLED)
 
     def take(self, now: float) -> tuple[list[Ticket[Payload]], list[Ticket[Payload]]]:
         """Takes the next batch, if one should leave now.
@@ -131,6 +162,8 @@ class WaitingRoom(Generic[Payload]):
         batch = self._compose(now)
         self._in_flight += 1
         self._held_until = now
+        self.released[Release.FULL if full else self._release] += 1
+        self._release = Release.HELD
         return batch, dropped
 
     def wake_at(self) -> float | None:
@@ -157,8 +190,15 @@ class WaitingRoom(Generic[Payload]):
     def _drop_expired(self, now: float) -> list[Ticket[Payload]]:
         dropped = [ticket for queue in self._queues.values() for ticket in queue if ticket.deadline <= now]
         for ticket in dropped:
-            self.withdraw(ticket)
+            self._drop(ticket, Drop.EXPIRED)
         return dropped
+
+    def _drop(self, ticket: Ticket[Payload], why: Drop) -> None:
+        queue = self._queues[ticket.priority]
+        if ticket in queue:
+            queue.remove(ticket)
+            self._rows[ticket.priority] -= ticket.rows
+            self.dropped[why] += 1
 
     def _compose(self, now: float) -> list[Ticket[Payload]]:
         queue = self._next_queue(now)

@@ -71,6 +71,26 @@ class ServiceSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
 
+    slow_request_ms: float = Field(
+        default=500.0,
+        gt=0,
+        le=3_600_000,
+        description="A request that takes so long is kept, its ids hashed, for the page /slow beside /metrics.",
+    )
+    traces_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+:[0-9]{1,5}/?)?$",
+        description="http://host:port or https://host:port of a collector of OpenTelemetry traces (OTLP over gRPC); "
+        "empty: nothing is traced.",
+    )
+    traces_sample_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here which are recorded; a caller who sends a traceparent decides "
+        "for his own.",
+    )
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Refuses a subclass with a field that nobody described."""

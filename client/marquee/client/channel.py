@@ -40,14 +40,20 @@ def channel_options(further: Sequence[tuple[str, int | str]] = ()) -> list[tuple
     return list(options.items())
 
 
-def open_channel(target: str, *, options: Sequence[tuple[str, int | str]] = ()) -> grpc.aio.Channel:
+def open_channel(
+    target: str,
+    *,
+    options: Sequence[tuple[str, int | str]] = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+) -> grpc.aio.Channel:
     """Opens an asyncio channel; it connects with the first call. Close it, or use it as `async with`.
 
     Args:
         target: host:port, or any gRPC target; of a name with several addresses all are used in turn.
         options: Further gRPC channel arguments; they win over ours.
+        interceptors: What every call of the channel goes through, for example one that traces it.
     """
-    return grpc.aio.insecure_channel(target, options=channel_options(options))
+    return grpc.aio.insecure_channel(target, options=channel_options(options), interceptors=list(interceptors))
 
 
 def open_sync_channel(target: str, *, options: Sequence[tuple[str, int | str]] = ()) -> grpc.Channel:
