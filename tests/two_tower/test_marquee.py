@@ -368,6 +368,21 @@ def test_a_deviation_adds_what_is_unknown_of_user_and_movie_to_the_noise(
     assert found[3] < found[1]
 
 
+def test_the_factor_widens_what_is_unknown_of_the_user_alone(model: Marquee, movies: MovieEmbeddings) -> None:
+    """Movie and noise are in the tables as they are to be; a checkpoint from before the factor has 1."""
+    user, positions, numbers = a_user(some_events(20)), np.array([0]), np.array([7])
+    trebled = make_model(replace(model._config, user_variance_factor=3.0))
+    earlier = model.config()
+    del earlier["user_variance_factor"]
+    restored = Marquee.restore(earlier, model.tensors(), model.vocabularies(), torch.device("cpu"))
+
+    of_user, of_movie, noise = model.variance_parts(user, movies, positions, numbers)
+    found = [np.asarray(each.rating_deviations(user, movies, positions, numbers)) for each in (trebled, restored)]
+
+    assert found[0] ** 2 == pytest.approx(3 * of_user + of_movie + noise, rel=1e-5)
+    assert found[1] ** 2 == pytest.approx(of_user + of_movie + noise, rel=1e-5)
+
+
 def test_the_number_of_ratings_counts_those_that_were_trimmed(model: Marquee) -> None:
     """A trained user's 300 and what came since; of a complete history what it holds."""
     news = [(3, 4.0, UNTIL_MS + 5), (4, NAN, UNTIL_MS + 4)]
@@ -413,6 +428,7 @@ def test_data_without_ratings_has_a_ranking_head_only(model: Marquee) -> None:
         {"cold_noise_variance": -1.0},
         {"prior_events": 0.0},
         {"spread_variance": 0.0},
+        {"user_variance_factor": 0.0},
         {"memories": []},
         {"memories": [{"table": "middle", "decay": 0.5, "gain": 1.0}]},
         {"memories": [{"table": "long", "decay": 0.0, "gain": 1.0}]},

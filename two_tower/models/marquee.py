@@ -155,19 +155,32 @@ class Marquee(FactoredModel):
         positions: NDArray[np.int64],
         numbers: NDArray[np.int64],
     ) -> NDArray[np.float32] | None:
-        """Returns the root of: what is not known of the user, what is not known of the movie, and noise.
+        """Returns the root of: what is not known of the user, what is not known of the movie, and noise."""
+        if self._config.scale is None:
+            return None
+        of_user, of_movie, noise = self.variance_parts(users, movies, positions, numbers)
+        deviations: NDArray[np.float32] = np.sqrt(self._config.user_variance_factor * of_user + of_movie + noise)
+        return deviations
+
+    @torch.no_grad()
+    def variance_parts(
+        self,
+        users: UserColumns,
+        movies: MovieEmbeddings,
+        positions: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Returns what is not known of the user, before its factor, what is not of the movie, and noise. stars² [P].
 
         Of a trained user with a trimmed history what is in view counts; the rest would change little beside the noise.
         """
-        if self._config.scale is None:
-            return None
         events = CountedEvents.of(users.histories, np.zeros(len(users), np.bool_), self._config.data_until_ms)
         weights = self._event_weights(events, movies)
         of_user = pair_variances(events, weights, movies.rating_vectors, positions, numbers)
         rows = np.maximum(movies.movie_rows[numbers], 0)  # row 0 holds what is not known of a movie made from content
         of_movie = self._tensors["rating.variances"][self._to_device(rows)]
-        deviations: NDArray[np.float32] = (of_user + of_movie + self._config.spread_variance).sqrt().cpu().numpy()
-        return deviations
+        noise = np.full(len(numbers), self._config.spread_variance, np.float32)
+        return of_user.cpu().numpy(), of_movie.cpu().numpy(), noise
 
     @torch.no_grad()
     def history_contributions(
@@ -197,7 +210,8 @@ class Marquee(FactoredModel):
         device: torch.device,
     ) -> Self:
         """Rebuilds the model."""
-        parsed = decode_config(MarqueeConfig, config)
+        # Checkpoints from before the factor was measured are without it.
+        parsed = decode_config(MarqueeConfig, {"user_variance_factor": 1.0, **config})
         require_vocabularies(vocabularies, FeatureEncoder.vocabulary_names())
         encoder = FeatureEncoder.restore(vocabularies, parsed.ages, parsed.years)
         require_tensors(tensors, tensor_shapes(parsed, encoder))

@@ -44,6 +44,8 @@ class MarqueeConfig:
         years: Range of the year of release.
         ages: Range of the age.
         ranking_prior_events: Events after which what ranks for everybody and for a profile has faded to 1/e.
+        user_variance_factor: What the posterior variance of a user's vector is multiplied by where it tells how sure a
+            rating is: errors on rows that were held back say it (`trainer.fits.marquee_deviations`).
     """
 
     scale: RatingScale | None
@@ -59,6 +61,7 @@ class MarqueeConfig:
     years: Range
     ages: Range
     ranking_prior_events: float = 8.0
+    user_variance_factor: float = 1.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -70,6 +73,8 @@ class MarqueeConfig:
             problems.append("config.noise_variance is above 0 and config.cold_noise_variance not below")
         if not self.spread_variance > 0:
             problems.append("config.spread_variance is above 0")
+        if not self.user_variance_factor > 0:
+            problems.append("config.user_variance_factor is above 0")
         if not self.prior_events > 0 or not self.implicit_damping > 0:
             problems.append("config.prior_events and config.implicit_damping are above 0")
         if not self.ranking_prior_events > 0:
