@@ -1,6 +1,7 @@
 """Sends features to feature_service: movies, profiles, histories. Knows its RPCs; knows no checkpoint and no split.
 
-Everything sent is merged idempotently, so whoever was interrupted starts again from the beginning.
+Everything sent is merged idempotently, so whoever was interrupted starts again from the beginning: what the store has
+already it compares and does not write, which docs/decisions/0023 prefers to a note of how far the sender had come.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from marquee.client.columns import import_requests
 from marquee.client.errors import read_error
 from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc, movie_pb2, user_pb2
 
+from trainer.call_pipeline import pipelined
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import TrainerError
 from trainer.fits import Progress, silent
@@ -20,6 +22,8 @@ from trainer.histories import HistoryLayout
 MAX_MOVIES_A_CALL = 500
 MAX_USERS_A_CALL = 1000
 CALL_TIMEOUT_S = 60.0
+# One is made, one travels, one is computed and one is in Redis: further ones would only wait.
+CALLS_IN_FLIGHT = 4
 _MAX_TITLE_BYTES = 512
 
 
@@ -87,9 +91,11 @@ def _send_movies(
     service: feature_service_pb2_grpc.FeatureServiceStub, data: Dataset, progress: Progress, total: int
 ) -> bool:
     equal = True
+    known = data.scale
+    scale = None if known is None else feature_service_pb2.RatingScale(lowest=known.low, highest=known.high)
     for batch in _batches(range(len(data.movies)), MAX_MOVIES_A_CALL):
         request = feature_service_pb2.BatchUpsertMoviesRequest(
-            movies=[feature_service_pb2.MovieUpsert(movie=_movie(data, row)) for row in batch]
+            movies=[feature_service_pb2.MovieUpsert(movie=_movie(data, row)) for row in batch], rating_scale=scale
         )
         response = service.BatchUpsertMovies(request, timeout=CALL_TIMEOUT_S)
         equal &= list(response.catalogue_numbers) == list(batch)
@@ -105,14 +111,17 @@ def _send_profiles(
     total: int,
 ) -> None:
     done = len(data.movies)
-    for batch in _batches(profiles, MAX_USERS_A_CALL):
-        request = feature_service_pb2.BatchUpsertUsersRequest(
+    requests = (
+        feature_service_pb2.BatchUpsertUsersRequest(
             users=[
                 feature_service_pb2.UserUpsert(user_id=data.user_ids[row], profile=_profile(data, row)) for row in batch
             ]
         )
-        service.BatchUpsertUsers(request, timeout=CALL_TIMEOUT_S)
-        done += len(batch)
+        for batch in _batches(profiles, MAX_USERS_A_CALL)
+    )
+    sent = pipelined(service.BatchUpsertUsers, requests, num_in_flight=CALLS_IN_FLIGHT, timeout_s=CALL_TIMEOUT_S)
+    for request, _ in sent:
+        done += len(request.users)
         progress(done, total, "profiles")
 
 
@@ -136,8 +145,8 @@ def _send_histories(
         histories.event_times_ms,
         not_for_evaluation=not_for_evaluation,
     )
-    for request in requests:
-        response = service.ImportHistories(request, timeout=CALL_TIMEOUT_S)
+    sent = pipelined(service.ImportHistories, requests, num_in_flight=CALLS_IN_FLIGHT, timeout_s=CALL_TIMEOUT_S)
+    for _, response in sent:
         applied += response.num_applied
         done += response.num_applied + response.num_unchanged
         progress(done, total, "histories")

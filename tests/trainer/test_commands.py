@@ -196,6 +196,7 @@ def test_publish_sends_the_training_rows_and_all_sends_all(trained: Trained) -> 
     assert sum(len(history) for history in service.histories.values()) == 1500
     assert service.not_for_evaluation
     assert "1,350 entries (1,350 kept anew)" in ran.out
+    assert "(150 kept anew; 1,350 were there already, or newer ones in their place)" in ran_all.out
     assert "not for evaluation" in ran_all.out
 
 

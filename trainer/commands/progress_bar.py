@@ -4,9 +4,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from trainer.fits import Progress as Report
+
+
+class RateColumn(ProgressColumn):
+    """Says how many steps a second are made, once there are several."""
+
+    def render(self, task: Task) -> Text:
+        """Returns the rate of the last half minute; nothing for steps that take longer than a second."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed is not None and task.speed >= 1 else "")
 
 
 @contextmanager
@@ -16,6 +34,7 @@ def progress_bar(first_message: str) -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
+        RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),

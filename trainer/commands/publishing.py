@@ -54,9 +54,12 @@ def publish_command(
         parts = divide_again(snapshot, manifest)
         rows = snapshot.data.interactions if all_rows else parts.train
         sent = publish(channel, snapshot.data, rows, not_for_evaluation=all_rows, progress=progress)
+    known = sent.num_entries - sent.num_applied
+    skipped = f"; {known:,} were there already, or newer ones in their place" if known else ""
     typer.echo(
         f"published {snapshot.data.name} for {manifest.version}: {sent.num_movies:,} movies, {sent.num_profiles:,} "
-        f"profiles, {sent.num_histories:,} histories with {sent.num_entries:,} entries ({sent.num_applied:,} kept anew)"
+        f"profiles, {sent.num_histories:,} histories with {sent.num_entries:,} entries ({sent.num_applied:,} kept "
+        f"anew{skipped})"
     )
     if all_rows:
         typer.echo("The store now holds held-out rows and is marked as not for evaluation.")

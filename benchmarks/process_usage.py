@@ -1,0 +1,36 @@
+"""Tells what a process has used so far: processor time and memory. Knows /proc; knows no process by name."""
+
+import os
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Returns the processor time, user and system, of a process and all its threads; not of its children."""
+    # The name, in brackets, may hold spaces: what counts comes after it (proc(5), fields 14 and 15).
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def cpu_with_children_s(pid: int) -> float:
+    """Returns the processor time of a process, of its living descendants, and of those that it waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ended = (int(fields[13]) + int(fields[14])) / _TICKS_PER_S
+    return cpu_s(pid) + ended + sum(cpu_with_children_s(child) for child in _children(pid))
+
+
+def peak_bytes(pid: int) -> int:
+    """Returns the most memory that a process ever had resident."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
