@@ -47,6 +47,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             timeout_s=settings.redis_timeout_s,
             max_connections=settings.redis_connections,
             num_replicas_to_wait_for=1 if settings.write_ack == "replica" else 0,
+            security=settings.redis_security(),
         )
         stack.push_async_callback(link.close)
 

@@ -13,19 +13,36 @@ _UNKNOWN = "unknown: this Redis does not tell how it is configured"
 async def describe_durability(link: RedisLink) -> str:
     """Returns what this store promises about acknowledged writes, for a person."""
     try:
-        answers = [await link.command("CONFIG GET", name) for name in _SETTINGS]
+        found = await _configured(link)
     except exceptions.ResponseError:
         return _UNKNOWN
     except Unavailable as error:
         if error.reason != FORBIDDEN:
             raise
         return _UNKNOWN
-    found = {name: str(answer.get(name, "")) for name, answer in zip(_SETTINGS, answers, strict=True)}
     promise = _disk(found["appendonly"], found["appendfsync"], found["save"])
     policy = found["maxmemory-policy"]
     if found["maxmemory"] not in ("", "0") and policy != "noeviction":
         promise += f"; WARNING: above maxmemory this Redis deletes users ({policy}): set maxmemory-policy noeviction"
     return promise
+
+
+async def _configured(link: RedisLink) -> dict[str, str]:
+    try:
+        answers = [await link.command("CONFIG GET", name) for name in _SETTINGS]
+    except Unavailable as error:
+        if error.reason != FORBIDDEN:
+            raise
+        # CONFIG also tells passwords, so an ACL rather allows INFO, which tells less.
+        disk, memory = [await link.command("INFO", section) for section in ("persistence", "memory")]
+        return {
+            "appendonly": "yes" if disk["aof_enabled"] else "no",
+            "appendfsync": "",
+            "save": "unknown",
+            "maxmemory": str(memory["maxmemory"]),
+            "maxmemory-policy": str(memory["maxmemory_policy"]),
+        }
+    return {name: str(answer.get(name, "")) for name, answer in zip(_SETTINGS, answers, strict=True)}
 
 
 def _disk(append_only: str, fsync: str, save: str) -> str:
@@ -34,8 +51,12 @@ def _disk(append_only: str, fsync: str, save: str) -> str:
             "always": "nothing",
             "everysec": "what was written in the last second, rarely two",
             "no": "what the operating system held back, some 30 s",
-        }.get(fsync, "an unknown amount")
+        }.get(fsync, "what appendfsync says, which this Redis does not tell us")
         return f"a killed process loses nothing; a power loss loses {lost}; a failover loses what was not replicated"
+    if save == "unknown":
+        return (
+            "at most what its last snapshot has survives a killed Redis or a power loss: it keeps no append-only file"
+        )
     if save:
         return "a killed Redis or a power loss loses everything since its last snapshot"
     return "nothing is kept on disk: everything is lost when Redis ends"

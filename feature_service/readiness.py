@@ -7,6 +7,7 @@ import re
 import structlog
 from redis import exceptions
 
+from feature_service import keys
 from feature_service.catalogue import Catalogue
 from feature_service.durability import describe_durability
 from feature_service.embedded_redis import OLDEST_VERSION, EmbeddedRedis
@@ -62,6 +63,7 @@ class Readiness:
             too_old = await self._too_old()
             if too_old is not None:
                 return too_old
+            await self._ask_for_rights()
             await self._catalogue.newest()
             if not self._told_durability:
                 _log.info("durability", promise=await describe_durability(self._link))
@@ -87,6 +89,11 @@ class Readiness:
         if match is not None and (int(match[1]), int(match[2])) < OLDEST_VERSION:
             return f"Redis {version} is too old; 6.2 or newer is needed"
         return None
+
+    async def _ask_for_rights(self) -> None:
+        """Finds out whether the ACL lets us write before a caller does."""
+        for key in (keys.version_counter(0), keys.EPOCH):
+            await self._link.command("EVAL", "return 1", 1, key)
 
     async def _wait_for_failure(self, timeout_s: float) -> None:
         try:

@@ -88,6 +88,8 @@ _CODES_OF_KINDS: list[tuple[type[Exception], str]] = [
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.NoPermissionError, "NOPERM"),
 ]
+# Redis 7.0 and 7.2 have no code for it (their script_lua.c).
+_FORBIDDEN_WITHIN_SCRIPT = ("The user executing the script can't ", "ACL failure in script")
 # Redis 6.2 hides what failed within a script behind where: "... @user_script:12: -OOM command not allowed ...".
 _WITHIN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
 
@@ -120,5 +122,7 @@ def _code_of(error: Exception) -> str:
         return ""
     # What redis-py puts before it quotes the command, and with it ids of callers.
     answer = str(error.args[0] if error.args else "").rpartition(" of pipeline caused error: ")[2].lstrip("('\"")
+    if answer.startswith(_FORBIDDEN_WITHIN_SCRIPT):
+        return "NOPERM"
     within = _WITHIN_SCRIPT.search(answer)
     return within[1] if within else answer.partition(" ")[0]

@@ -99,6 +99,9 @@ class _Credentials(CredentialProvider):
                 ) from error
         return (self._security.user, password) if self._security.user else (password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
+
 
 class _RenewedContext(RedisSSLContext):
     """Makes a TLS context anew when a file has changed. Trusts nobody but whom the CA file names, if there is one."""
@@ -145,8 +148,6 @@ def describe_handshake(error: BaseException) -> str | None:
         reason = error.reason or ""
         if any(alert in reason for alert in _REFUSALS_OF_OURS):
             return "Redis refuses our certificate, or asks for one: FEATURE_REDIS_CERT_FILE"
-        if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-            return "this port of Redis speaks no TLS: redis:// instead of rediss://"
         return f"TLS to Redis fails ({reason})"
     return None
 

@@ -1,13 +1,16 @@
 """Names what feature_service can be told, as FEATURE_* variables. The only place that reads the environment."""
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 from feature_service.lifetimes import Lifetimes
+from feature_service.redis_security import RedisSecurity, tls_context, why_unusable
 from service_runtime.settings import ListenAddress, OptionalListenAddress, ServiceSettings
 
 EMBEDDED = "embedded"
@@ -36,6 +39,26 @@ class FeatureSettings(ServiceSettings):
     )
     redis_cluster: bool = Field(
         default=False, description="Whether FEATURE_REDIS_URL names a server of a Redis cluster, by which it is found."
+    )
+    redis_user: str = Field(
+        default="", max_length=256, description="Our name in the ACL of Redis; empty is its default user."
+    )
+    redis_password: SecretStr = Field(
+        default=SecretStr(""), description="Our password in Redis; rather name a file that has it."
+    )
+    redis_password_file: Path | None = Field(
+        default=None, description="File with our password in Redis, read again with each new connection."
+    )
+    redis_ca_file: Path | None = Field(
+        default=None,
+        description="With rediss://: certificates (PEM) of who signed that of Redis; nobody else is trusted then. "
+        "By default those that this machine trusts.",
+    )
+    redis_cert_file: Path | None = Field(
+        default=None, description="With rediss://: our own certificate (PEM), if Redis asks its clients for one."
+    )
+    redis_key_file: Path | None = Field(
+        default=None, description="The key (PEM) of FEATURE_REDIS_CERT_FILE, without a password."
     )
     write_ack: Literal["local", "replica"] = Field(
         default="local",
@@ -97,6 +120,17 @@ class FeatureSettings(ServiceSettings):
             int(self.profile_ttl_s * 1000), int(self.history_ttl_s * 1000), int(self.expired_visible_s * 1000)
         )
 
+    def redis_security(self) -> RedisSecurity:
+        """Returns who we are to Redis, and whom we trust."""
+        return RedisSecurity(
+            user=self.redis_user,
+            password=self.redis_password,
+            password_file=self.redis_password_file,
+            ca_file=self.redis_ca_file,
+            cert_file=self.redis_cert_file,
+            key_file=self.redis_key_file,
+        )
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: SecretStr) -> SecretStr:
@@ -110,3 +144,36 @@ class FeatureSettings(ServiceSettings):
                 # Its own text may quote the password.
                 raise ValueError("is no URL of a Redis, like redis://:password@host:6379/0") from None
         return url
+
+    @field_validator("redis_password_file", "redis_ca_file", "redis_cert_file", "redis_key_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            raise PydanticCustomError("file", "{path} is no file that can be read", {"path": str(path)})
+        return path
+
+    @model_validator(mode="after")
+    def _one_way_to_redis(self) -> Self:
+        url, security = self.redis_url.get_secret_value(), self.redis_security()
+        problems = []
+        if self.redis_password.get_secret_value() and self.redis_password_file:
+            problems.append("FEATURE_REDIS_PASSWORD and FEATURE_REDIS_PASSWORD_FILE are both set: one is enough")
+        where = {} if url == EMBEDDED else parse_url(url)
+        if security.credentials() and (url == EMBEDDED or "username" in where or "password" in where):
+            problems.append("FEATURE_REDIS_USER and …_PASSWORD need a FEATURE_REDIS_URL without user and password")
+        if any(name.startswith("ssl_") for name in where):
+            problems.append("FEATURE_REDIS_URL: its ssl_… go into FEATURE_REDIS_CA_FILE, …_CERT_FILE and …_KEY_FILE")
+        if (self.redis_cert_file is None) != (self.redis_key_file is None):
+            problems.append("FEATURE_REDIS_CERT_FILE and FEATURE_REDIS_KEY_FILE belong together")
+        elif security.ca_file or security.cert_file:
+            if not url.startswith("rediss://"):
+                problems.append(
+                    "FEATURE_REDIS_CA_FILE, …_CERT_FILE and …_KEY_FILE need a FEATURE_REDIS_URL of rediss://"
+                )
+            try:
+                tls_context(security)
+            except (OSError, ValueError) as error:
+                problems.append(f"FEATURE_REDIS_CA_FILE, …_CERT_FILE, …_KEY_FILE: {why_unusable(error)}")
+        if problems:
+            raise PydanticCustomError("redis_security", "{problems}", {"problems": "; ".join(problems)})
+        return self

@@ -14,6 +14,7 @@ import redis
 
 from feature_service import child_process
 from feature_service.embedded_redis import find_server
+from tests.redis_guard import RedisGuard
 
 NUM_MASTERS = 3
 NUM_SLOTS = 16_384
@@ -23,9 +24,10 @@ NODE_TIMEOUT_MS = 1000
 class Cluster:
     """Six servers; master i has replica i + 3."""
 
-    def __init__(self) -> None:
-        """Starts the servers and waits until they agree."""
+    def __init__(self, *, guarded: bool = False) -> None:
+        """Starts the servers and waits until they agree; guarded ones want TLS and know their users."""
         self._folder = Path(tempfile.mkdtemp(prefix="marquee-cluster-"))
+        self.guard = RedisGuard(self._folder) if guarded else None
         self.ports = free_ports(2 * NUM_MASTERS)
         self.processes = [self.start(port) for port in self.ports]
         self._join()
@@ -33,17 +35,21 @@ class Cluster:
     @property
     def url(self) -> str:
         """By which a client finds the cluster."""
-        return f"redis://127.0.0.1:{self.ports[0]}"
+        return f"{'redis' if self.guard is None else 'rediss'}://127.0.0.1:{self.ports[0]}"
 
     def start(self, port: int) -> subprocess.Popen[bytes]:
         """Starts one server on its folder, with what it had."""
         folder = self._folder / str(port)
         folder.mkdir(exist_ok=True)
+        if self.guard is None:
+            server, listening = find_server(), ["--port", str(port)]
+        else:
+            server, listening = self.guard.server(), self.guard.arguments(port)
         return subprocess.Popen(
             [
                 # Ends with this process, also if that is killed.
                 *(sys.executable, "-I", child_process.__file__, str(os.getpid())),
-                *(str(find_server()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
+                *(str(server), *listening, "--bind", "127.0.0.1", "--dir", str(folder)),
                 *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
                 *("--save", "", "--appendonly", "yes", "--appendfsync", "no", "--repl-diskless-sync-delay", "0"),
                 *("--logfile", str(folder / "log")),
@@ -52,12 +58,15 @@ class Cluster:
 
     def server(self, number: int) -> redis.Redis:
         """Returns a connection to one server."""
-        return redis.Redis(port=self.ports[number])
+        return self._connect(self.ports[number])
+
+    def _connect(self, port: int) -> redis.Redis:
+        return redis.Redis(port=port) if self.guard is None else self.guard.client(port)
 
     def flush(self) -> None:
         """Empties the cluster."""
         for port in self.ports:
-            with redis.Redis(port=port) as client:
+            with self._connect(port) as client:
                 if client.info("replication")["role"] == "master":
                     client.flushall()
 
@@ -70,7 +79,7 @@ class Cluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _join(self) -> None:
-        clients = [redis.Redis(port=port) for port in self.ports]
+        clients = [self._connect(port) for port in self.ports]
         until(lambda: all(_answers(client) for client in clients), "servers answer")
         for number, client in enumerate(clients[:NUM_MASTERS]):
             first = NUM_SLOTS * number // NUM_MASTERS

@@ -7,13 +7,15 @@ import pytest
 from feature_service.cluster_link import ClusterLink
 from feature_service.redis_link import RedisLink
 from feature_service.store import StoreMarks
-from tests.redis_server import ON_CLUSTER
+from tests.redis_server import ON_CLUSTER, RunningRedis
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+async def link(running_redis: RunningRedis) -> AsyncIterator[RedisLink]:
     """A connection to an empty Redis."""
-    link = (ClusterLink if ON_CLUSTER else RedisLink)(redis_url, timeout_s=5, max_connections=4)
+    security = None if running_redis.guard is None else running_redis.guard.security()
+    kind = ClusterLink if ON_CLUSTER else RedisLink
+    link = kind(running_redis.url, timeout_s=5, max_connections=4, security=security)
     await link.probe()
     yield link
     await link.close()
