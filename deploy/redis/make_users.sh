@@ -1,19 +1,25 @@
 #!/bin/sh
-# Makes what a Redis of ours asks its callers for: make_users.sh FOLDER
-# In FOLDER afterwards: a password per user (USER-password) and users.acl, which holds their hashes only. A password that
-# is there is kept; to change one, see docs/security.md. Needs a POSIX shell and coreutils, nothing of ours.
+# Makes what a Redis of ours asks its callers for. Needs a POSIX shell and coreutils, nothing of ours.
+#   make_users.sh FOLDER        a password per user (USER-password), and users.acl, which holds their hashes only
+#   make_users.sh FOLDER USER   the password of one user
+# A password that is there is kept; to change one, see docs/security.md.
 set -eu
-umask 022
 folder=$1
+make_password() {
+    if [ ! -s "$folder/$1-password" ]; then
+        (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$folder/$1-password.new")
+        mv "$folder/$1-password.new" "$folder/$1-password"
+    fi
+}
+if [ $# -gt 1 ]; then
+    make_password "$2"
+    exit
+fi
 rules=$(cat "$(dirname "$0")/users.acl")
 for user in feature_service replica operator; do
-    file=$folder/$user-password
-    if [ ! -s "$file" ]; then
-        head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$file.new"
-        mv "$file.new" "$file"
-    fi
+    make_password "$user"
     # As Redis hashes it: without the newline that an editor may have left.
-    hash=$(tr -d '\r\n' < "$file" | sha256sum | cut -d ' ' -f 1)
+    hash=$(tr -d '\r\n' < "$folder/$user-password" | sha256sum | cut -d ' ' -f 1)
     rules=$(printf '%s\n' "$rules" | sed "s/#<$user>/#$hash/")
 done
 printf '%s\n' "$rules" > "$folder/users.acl.new"

@@ -109,6 +109,20 @@ def test_a_container_has_no_more_rights_than_it_needs(stack: Project, service: s
     assert container["HostConfig"]["CapDrop"] == ["ALL"]
 
 
+def test_redis_asks_who_is_there(stack: Project) -> None:
+    """Without a name there is no answer; feature_service may not empty the store, and has nobody else's password."""
+    cli = ("exec", "-T", "redis", "redis-cli", "--no-auth-warning")
+    as_feature_service = 'redis-cli --no-auth-warning --user feature_service --pass "$(cat /passwords/*-password)" '
+
+    anonymous = stack.compose(*cli, "dbsize")
+    flushing = stack.compose("exec", "-T", "redis", "sh", "-c", as_feature_service + "flushall")
+    secrets = stack.compose("exec", "-T", "feature_service", "ls", "/passwords")
+
+    assert "NOAUTH" in anonymous
+    assert "NOPERM" in flushing
+    assert secrets.split() == ["feature_service-password"]
+
+
 def test_ports_are_open_to_this_machine_only(stack: Project) -> None:
     """Redis is not published; the services are, on the loopback address."""
     published = {service: stack.inspect(service)["NetworkSettings"]["Ports"] for service in SERVERS}
