@@ -61,7 +61,8 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         )
         event_log = EventLog(link, marks, now_ms, max_age_ms=int(settings.log_max_age_s * 1000))
         changes = ChangeRing(settings.change_ring_size)
-        handlers = FeatureHandlers(users, histories, catalogue, event_log, changes, marks, now_ms)
+        max_ahead_ms = int(settings.event_max_ahead_s * 1000)
+        handlers = FeatureHandlers(users, histories, catalogue, event_log, changes, marks, now_ms, max_ahead_ms)
 
         service = Service(feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"], handlers)
         health = Health([service.descriptor.full_name], [REDIS])

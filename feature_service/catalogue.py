@@ -11,10 +11,19 @@ from dataclasses import replace
 import structlog
 
 from feature_service import keys
-from feature_service.redis_link import RedisLink
+from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import StoreMarks
-from feature_service.value_format import CataloguePointer, StoredMovie, pack_movie, pack_pointer, unpack_movie
+from feature_service.value_format import (
+    CataloguePointer,
+    RatingScale,
+    StoredMovie,
+    pack_movie,
+    pack_pointer,
+    pack_rating_scale,
+    unpack_movie,
+    unpack_rating_scale,
+)
 from service_runtime.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -70,11 +79,23 @@ class Catalogue:
         return self._mirror
 
     async def numbers_of(self, movie_ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-        """Returns the numbers of movies, and the ids that the catalogue as of now does not know."""
+        """Returns the numbers of movies, and the ids that the catalogue as of now does not know.
+
+        One look a call, whatever it asks about; looks at once share one read, and one refresh if others added movies.
+        """
         # Asked every time: numbers of a catalogue that was replaced meanwhile would name other movies.
         numbers = (await self.newest()).numbers
         found = {movie_id: numbers[movie_id] for movie_id in movie_ids if movie_id in numbers}
         return found, [movie_id for movie_id in dict.fromkeys(movie_ids) if movie_id not in found]
+
+    async def rating_scale(self) -> RatingScale | None:
+        """Returns which ratings there are; None while nobody told it."""
+        (value,) = await self._link.read((keys.RATING_SCALE,))
+        return None if value is None else unpack_rating_scale(value)
+
+    async def set_rating_scale(self, scale: RatingScale) -> None:
+        """Says which ratings there are from now on."""
+        await self._link.write([("SET", keys.RATING_SCALE, pack_rating_scale(scale))])
 
     async def change(self, edit: Callable[[Mirror], Sequence[StoredMovie]]) -> Mirror:
         """Stores what `edit` makes of the newest catalogue; it is asked again if another replica was faster.
@@ -101,6 +122,8 @@ class Catalogue:
                 num_movies += stored is None
                 rows[number] = replace(movie, version=version)
             if not rows:
+                # What is there already may not be where an acknowledged write has to be.
+                await self._switch(seen, seen, {})
                 return mirror
             pointer = CataloguePointer(seen.catalogue_id, version, num_movies)
             if await self._switch(seen, pointer, rows):
@@ -114,7 +137,9 @@ class Catalogue:
             arguments += [number, pack_movie(movie)]
         catalogue_id = seen.catalogue_id
         touched = (keys.CATALOGUE, keys.movie_rows(catalogue_id), keys.movie_changes(catalogue_id))
-        return bool(await self._link.command("EVAL", script("switch_catalogue"), len(touched), *touched, *arguments))
+        command: Command = ("EVAL", script("switch_catalogue"), len(touched), *touched, *arguments)
+        (switched,) = await self._link.write([command])
+        return bool(switched)
 
     def _is_at_least(self, pointer: CataloguePointer) -> bool:
         mine = self._mirror.pointer

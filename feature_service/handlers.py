@@ -1,6 +1,7 @@
 """Answers the RPCs of marquee.v1.FeatureService: message in, store asked, message out. Knows no Redis and no gRPC."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -18,11 +19,9 @@ from feature_service.movie_pages import page_of
 from feature_service.store import StoreMarks
 from feature_service.user_answers import full_users, user_columns
 from feature_service.users import Users
-from service_runtime.errors import NotFound
+from service_runtime.errors import NotFound, Violation
 from service_runtime.server import Call
 
-# Clocks of phones are wrong by hours; an event from further ahead would hide all that the user does until then.
-MAX_AHEAD_MS = 86_400_000
 _STATUS = {
     Outcome.APPLIED: pb2.EVENT_STATUS_APPLIED,
     Outcome.DUPLICATE: pb2.EVENT_STATUS_DUPLICATE,
@@ -42,6 +41,7 @@ class FeatureHandlers:
         changes: ChangeRing,
         marks: StoreMarks,
         now_ms: Callable[[], int],
+        max_ahead_ms: int = 86_400_000,
     ) -> None:
         self._users = users
         self._histories = histories
@@ -50,6 +50,7 @@ class FeatureHandlers:
         self._changes = changes
         self._marks = marks
         self._now_ms = now_ms
+        self._max_ahead_ms = max_ahead_ms
 
     async def batch_get_users(self, request: pb2.BatchGetUsersRequest, call: Call) -> pb2.BatchGetUsersResponse:
         """Reads users, typed or as columns."""
@@ -103,6 +104,9 @@ class FeatureHandlers:
     ) -> pb2.BatchUpsertMoviesResponse:
         """Creates or changes movies."""
         check_upserts(request)
+        scale = request_checks.rating_scale(request)
+        if scale is not None:
+            await self._catalogue.set_rating_scale(scale)
         mirror = await self._catalogue.change(lambda newest: merge_upserts(request.movies, newest))
         return pb2.BatchUpsertMoviesResponse(
             catalogue_numbers=[mirror.numbers[upsert.movie.movie_id] for upsert in request.movies],
@@ -113,7 +117,11 @@ class FeatureHandlers:
     async def import_histories(self, request: pb2.ImportHistoriesRequest, call: Call) -> pb2.ImportHistoriesResponse:
         """Loads histories in bulk; a movie that the catalogue lacks refuses the whole call."""
         rows = request_checks.import_rows(request)
-        numbers, missing = await self._catalogue.numbers_of(rows.movie_ids)
+        (numbers, missing), scale = await asyncio.gather(
+            self._catalogue.numbers_of(rows.movie_ids), self._catalogue.rating_scale()
+        )
+        if scale is not None:
+            request_checks.ratings_on_scale(rows, scale)
         if missing:
             raise NotFound("movie", missing, reason="MOVIE_NOT_FOUND")
         number_of_index = np.array([numbers[movie_id] for movie_id in rows.movie_ids], np.int64)
@@ -126,21 +134,27 @@ class FeatureHandlers:
         )
 
     async def write_events(self, request: pb2.WriteEventsRequest, call: Call) -> pb2.WriteEventsResponse:
-        """Takes in events; one that cannot be stored is refused alone."""
-        times_ms = request_checks.events(request)
-        numbers, _ = await self._catalogue.numbers_of([event.movie_id for event in request.events])
-        latest_ms = self._now_ms() + MAX_AHEAD_MS
+        """Takes in events; one that cannot be stored is refused alone, unless there is no other."""
+        checked = request_checks.events(request, self._now_ms() + self._max_ahead_ms)
+        movie_ids = [event.movie_id for event, found in zip(request.events, checked, strict=True) if not found.reason]
+        # Asked for at once, both are one read.
+        (numbers, _), scale = await asyncio.gather(
+            self._catalogue.numbers_of(movie_ids), self._catalogue.rating_scale()
+        )
+        if scale is not None:
+            checked = request_checks.events_on_scale(request, checked, scale)
         results: dict[int, pb2.EventResult] = {}
         accepted: dict[int, WatchEvent] = {}
-        for position, (event, time_ms) in enumerate(zip(request.events, times_ms, strict=True)):
-            if event.movie_id not in numbers:
-                results[position] = _refused("MOVIE_NOT_FOUND", f"no movie {event.movie_id!r} in the catalogue")
-            elif time_ms > latest_ms:
-                results[position] = _refused("EVENT_TIME_IN_FUTURE", "event_time is a day ahead of the service's clock")
+        for position, (event, found) in enumerate(zip(request.events, checked, strict=True)):
+            if found.reason:
+                results[position] = _refused(found.reason, position, found.violations)
+            elif event.movie_id not in numbers:
+                missing = Violation(f"events[{position}].movie_id", f"no movie {event.movie_id!r} in the catalogue")
+                results[position] = _refused("MOVIE_NOT_FOUND", position, [missing])
             else:
                 rating = event.rating if event.HasField("rating") else None
                 number = numbers[event.movie_id]
-                accepted[position] = WatchEvent(event.event_id, event.user_id, number, rating, time_ms)
+                accepted[position] = WatchEvent(event.event_id, event.user_id, number, rating, found.time_ms)
         outcomes = await self._histories.write(list(accepted.values()))
         for position, (outcome, version) in zip(accepted, outcomes, strict=True):
             results[position] = pb2.EventResult(status=_STATUS[outcome], user_version=version)
@@ -182,6 +196,7 @@ class FeatureHandlers:
     async def get_store_info(self, request: pb2.GetStoreInfoRequest, call: Call) -> pb2.GetStoreInfoResponse:
         """Tells what this store is."""
         epoch, pointer, tainted = await self._marks.read()
+        scale = await self._catalogue.rating_scale()
         return pb2.GetStoreInfoResponse(
             store_epoch=epoch,
             catalogue_id=pointer.catalogue_id,
@@ -190,8 +205,11 @@ class FeatureHandlers:
             history_window=self._histories.window,
             not_for_evaluation=tainted,
             log_position=await self._event_log.end(),
+            rating_scale=None if scale is None else pb2.RatingScale(lowest=scale.lowest, highest=scale.highest),
         )
 
 
-def _refused(reason: str, message: str) -> pb2.EventResult:
-    return pb2.EventResult(status=pb2.EVENT_STATUS_REFUSED, reason=reason, message=message)
+def _refused(reason: str, position: int, violations: Sequence[Violation]) -> pb2.EventResult:
+    fields = [violation.field.removeprefix(f"events[{position}].") for violation in violations]
+    message = "; ".join(f"{violation.field} {violation.description}" for violation in violations)
+    return pb2.EventResult(status=pb2.EVENT_STATUS_REFUSED, reason=reason, message=message, fields=fields)

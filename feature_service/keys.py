@@ -10,6 +10,7 @@
     {m}:epoch          random id of this data set
     {m}:evaluation     present once rows were imported that evaluations hold out
     {m}:catalogue      pointer: which catalogue is current, its version and size
+    {m}:scale          which ratings there are; absent while nobody told it
     {m}:c:<id>:rows    hash of a catalogue: number -> movie
     {m}:c:<id>:changed sorted set of a catalogue: number by the version of its last change
 
@@ -28,6 +29,7 @@ EPOCH = b"{m}:epoch"
 NOT_FOR_EVALUATION = b"{m}:evaluation"
 CATALOGUE = b"{m}:catalogue"
 EXPORTS = b"{m}:exports"
+RATING_SCALE = b"{m}:scale"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def check_upserts(request: pb2.BatchUpsertMoviesRequest) -> None:
     """Checks what can be told without the catalogue. Raises `InvalidRequest`."""
     wrong = Violations()
     movie_ids = [upsert.movie.movie_id for upsert in request.movies]
-    wrong.movie_ids("movies", movie_ids, MAX_MOVIES, distinct=True, within="movie.movie_id")
+    wrong.ids("movies", movie_ids, MAX_MOVIES, distinct=True, within="movie.movie_id")
     for position, upsert in enumerate(request.movies[:MAX_MOVIES]):
         _check_movie(wrong, f"movies[{position}].movie", upsert.movie)
         cleared = upsert.clear_fields

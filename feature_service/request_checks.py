@@ -5,7 +5,7 @@ Knows messages and limits; knows no storage. Each function returns the request i
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from feature_service.event_log import PositionError
 from feature_service.keys import NUM_PARTITIONS
 from feature_service.users import ProfileChange
-from feature_service.value_format import Profile
+from feature_service.value_format import Profile, RatingScale
 from service_runtime.errors import InvalidRequest, Violation
 
 MAX_ID_BYTES = 128
@@ -33,6 +33,8 @@ MAX_IMPORT_ENTRIES = 50_000
 MAX_IMPORT_MOVIES = 20_000
 # Far outside any scale in use; it keeps sums of ratings finite.
 MAX_RATING = 1000.0
+ANY_SCALE = RatingScale(-MAX_RATING, MAX_RATING)
+EVENT_INVALID, RATING_OFF_SCALE, EVENT_TIME_IN_FUTURE = "EVENT_INVALID", "RATING_OFF_SCALE", "EVENT_TIME_IN_FUTURE"
 # 9999-12-31T23:59:59.999Z, the last time that a Timestamp can say.
 MAX_TIME_MS = 253_402_300_799_999
 MAX_AGE = 150
@@ -47,16 +49,16 @@ class Violations:
     """Collects what is wrong with a request."""
 
     def __init__(self) -> None:
-        self._found: list[Violation] = []
+        self.found: list[Violation] = []
 
     def add(self, path: str, description: str) -> None:
         """Notes one violation."""
-        self._found.append(Violation(path, description))
+        self.found.append(Violation(path, description))
 
     def raise_if_any(self) -> None:
         """Raises `InvalidRequest` with all violations, if there are any."""
-        if self._found:
-            raise InvalidRequest(self._found)
+        if self.found:
+            raise InvalidRequest(self.found)
 
     def text(self, path: str, text: str, lowest: int, highest: int) -> None:
         """Notes a text of another length in bytes."""
@@ -64,12 +66,8 @@ class Violations:
             self.add(path, f"must be {lowest} to {highest} bytes")
 
     def external_id(self, path: str, text: str) -> None:
-        """Notes an id that is empty or too long."""
+        """Notes an id that is empty, too long or holds control characters."""
         self.text(path, text, 1, MAX_ID_BYTES)
-
-    def user_id(self, path: str, text: str) -> None:
-        """Notes a user id that is empty, too long or holds control characters: it is part of keys in Redis."""
-        self.external_id(path, text)
         if _CONTROL.search(text):
             self.add(path, "must not hold control characters")
 
@@ -95,28 +93,13 @@ class Violations:
             self.add(path, f"must have at most {highest} entries, not {number}")
         return number <= highest
 
-    def movie_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool, within: str = "") -> None:
-        """Notes what is wrong with a list of movie ids; `within` is the id's path in an entry that holds more."""
-        self._ids(path, values, highest, distinct, within, self.external_id)
-
-    def user_ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool, within: str = "") -> None:
-        """Notes what is wrong with a list of user ids; `within` is the id's path in an entry that holds more."""
-        self._ids(path, values, highest, distinct, within, self.user_id)
-
-    def _ids(
-        self,
-        path: str,
-        values: Sequence[str],
-        highest: int,
-        distinct: bool,
-        within: str,
-        check: Callable[[str, str], None],
-    ) -> None:
+    def ids(self, path: str, values: Sequence[str], highest: int, *, distinct: bool, within: str = "") -> None:
+        """Notes what is wrong with a list of ids; `within` is the id's path in an entry that holds more."""
         self.count(path, len(values), highest)
         if len(values) > highest:
             return
         for position, value in enumerate(values):
-            check(f"{path}[{position}]" + (f".{within}" if within else ""), value)
+            self.external_id(f"{path}[{position}]" + (f".{within}" if within else ""), value)
         if distinct:
             self.distinct(path, values)
 
@@ -143,13 +126,28 @@ class ImportRows:
     times_ms: NDArray[np.int64] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedEvent:
+    """One event of a WriteEventsRequest.
+
+    Attributes:
+        time_ms: Its time, if it is sound.
+        reason: A constant of EventResult.reason; empty if it is sound.
+        violations: Everything that is wrong with it.
+    """
+
+    time_ms: int
+    reason: str
+    violations: Sequence[Violation]
+
+
 def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
     """Checks BatchGetUsers."""
     wrong = Violations()
     columns = request.view == pb2.USER_VIEW_COLUMNS
     if request.view not in pb2.UserView.values():
         wrong.add("view", f"must be one of {', '.join(pb2.UserView.keys())}, not {request.view}")
-    wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
+    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
     limit = request.history_limit if request.HasField("history_limit") else window
     if limit > MAX_HISTORY_LIMIT:
         wrong.add("history_limit", f"must be 0 to {MAX_HISTORY_LIMIT}")
@@ -167,7 +165,7 @@ def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
 def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
     """Checks BatchGetMovies."""
     wrong = Violations()
-    wrong.movie_ids("movie_ids", request.movie_ids, MAX_MOVIES, distinct=False)
+    wrong.ids("movie_ids", request.movie_ids, MAX_MOVIES, distinct=False)
     wrong.raise_if_any()
     return request.movie_ids
 
@@ -175,7 +173,7 @@ def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:
 def profile_changes(request: pb2.BatchUpsertUsersRequest) -> dict[str, ProfileChange]:
     """Checks BatchUpsertUsers."""
     wrong = Violations()
-    wrong.user_ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True, within="user_id")
+    wrong.ids("users", [row.user_id for row in request.users], MAX_USERS, distinct=True, within="user_id")
     changes = {}
     for position, row in enumerate(request.users[:MAX_USERS]):
         path = f"users[{position}]"
@@ -193,30 +191,74 @@ def profile_changes(request: pb2.BatchUpsertUsersRequest) -> dict[str, ProfileCh
     return changes
 
 
-def events(request: pb2.WriteEventsRequest) -> list[int]:
-    """Checks WriteEvents; returns the events' times in epoch milliseconds."""
+def events(request: pb2.WriteEventsRequest, latest_ms: int) -> list[CheckedEvent]:
+    """Checks WriteEvents one by one; `latest_ms` is what an event's time may be at most.
+
+    Raises:
+        InvalidRequest: With all violations, if there are too many events, or none of them is sound.
+    """
     wrong = Violations()
     wrong.count("events", len(request.events), MAX_EVENTS)
-    times = []
-    for position, event in enumerate(request.events[:MAX_EVENTS]):
-        path = f"events[{position}]"
-        wrong.external_id(f"{path}.event_id", event.event_id)
-        wrong.user_id(f"{path}.user_id", event.user_id)
-        wrong.external_id(f"{path}.movie_id", event.movie_id)
-        if event.HasField("rating") and not (math.isfinite(event.rating) and abs(event.rating) <= MAX_RATING):
-            wrong.add(f"{path}.rating", f"must be finite, -{MAX_RATING:g} to {MAX_RATING:g}")
-        if event.HasField("event_time"):
-            times.append(_time_ms(wrong, f"{path}.event_time", event.event_time))
-        else:
-            wrong.add(f"{path}.event_time", "is required")
     wrong.raise_if_any()
-    return times
+    return _some_sound([_event(f"events[{at}]", event, latest_ms) for at, event in enumerate(request.events)])
+
+
+def events_on_scale(
+    request: pb2.WriteEventsRequest, checked: Sequence[CheckedEvent], scale: RatingScale
+) -> list[CheckedEvent]:
+    """Checks the ratings of events; otherwise as `events`."""
+    found = list(checked)
+    for position, event in enumerate(request.events):
+        off_scale = event.HasField("rating") and not scale.lowest <= event.rating <= scale.highest
+        if off_scale and not found[position].violations:
+            violation = Violation(f"events[{position}].rating", f"must be {scale}")
+            found[position] = CheckedEvent(0, RATING_OFF_SCALE, [violation])
+    return _some_sound(found)
+
+
+def _some_sound(found: list[CheckedEvent]) -> list[CheckedEvent]:
+    if all(event.violations for event in found):
+        raise InvalidRequest([violation for event in found for violation in event.violations])
+    return found
+
+
+def _event(path: str, event: pb2.Event, latest_ms: int) -> CheckedEvent:
+    wrong = Violations()
+    wrong.external_id(f"{path}.event_id", event.event_id)
+    wrong.external_id(f"{path}.user_id", event.user_id)
+    wrong.external_id(f"{path}.movie_id", event.movie_id)
+    if event.HasField("rating") and not (math.isfinite(event.rating) and abs(event.rating) <= MAX_RATING):
+        wrong.add(f"{path}.rating", f"must be finite, {ANY_SCALE}")
+    time_ms = 0
+    if event.HasField("event_time"):
+        time_ms = _time_ms(wrong, f"{path}.event_time", event.event_time)
+    else:
+        wrong.add(f"{path}.event_time", "is required")
+    if not wrong.found and time_ms > latest_ms:
+        wrong.add(f"{path}.event_time", "is too far ahead of the service's clock")
+        return CheckedEvent(time_ms, EVENT_TIME_IN_FUTURE, wrong.found)
+    return CheckedEvent(time_ms, EVENT_INVALID if wrong.found else "", wrong.found)
+
+
+def rating_scale(request: pb2.BatchUpsertMoviesRequest) -> RatingScale | None:
+    """Checks the scale of BatchUpsertMovies; None if it gives none."""
+    if not request.HasField("rating_scale"):
+        return None
+    wrong = Violations()
+    given = RatingScale(request.rating_scale.lowest, request.rating_scale.highest)
+    for name, end in given._asdict().items():
+        if not abs(end) <= MAX_RATING:
+            wrong.add(f"rating_scale.{name}", f"must be {ANY_SCALE}")
+    if not wrong.found and given.lowest >= given.highest:
+        wrong.add("rating_scale.highest", "must be above lowest")
+    wrong.raise_if_any()
+    return given
 
 
 def user_id(request: pb2.DeleteUserRequest) -> str:
     """Checks DeleteUser."""
     wrong = Violations()
-    wrong.user_id("user_id", request.user_id)
+    wrong.external_id("user_id", request.user_id)
     wrong.raise_if_any()
     return request.user_id
 
@@ -224,9 +266,9 @@ def user_id(request: pb2.DeleteUserRequest) -> str:
 def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
     """Checks ImportHistories."""
     wrong = Violations()
-    wrong.user_ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
+    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
     if wrong.at_most("movie_ids", len(request.movie_ids), MAX_IMPORT_MOVIES) and request.movie_ids:
-        wrong.movie_ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
+        wrong.ids("movie_ids", request.movie_ids, MAX_IMPORT_MOVIES, distinct=True)
     lengths = _array(wrong, "lengths", request.lengths, "<u4").astype(np.int64)
     movie_indices = _array(wrong, "movie_indices", request.movie_indices, "<u4").astype(np.int64)
     ratings = _array(wrong, "ratings", request.ratings, "<f4").astype(np.float32)
@@ -240,11 +282,21 @@ def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
         if len(column) != num_entries:
             wrong.add(name, f"must have as many values as lengths adds up to, {num_entries}, not {len(column)}")
     _each(wrong, "movie_indices", movie_indices >= len(request.movie_ids), "must be a position in movie_ids")
-    off_scale = np.isinf(ratings) | (np.abs(ratings) > MAX_RATING)
-    _each(wrong, "ratings", off_scale, f"must be NaN or -{MAX_RATING:g} to {MAX_RATING:g}")
+    _each(wrong, "ratings", _off(ratings, ANY_SCALE), f"must be NaN or {ANY_SCALE}")
     _each(wrong, "event_times_ms", (times_ms < 0) | (times_ms > MAX_TIME_MS), f"must be 0 to {MAX_TIME_MS}")
     wrong.raise_if_any()
     return ImportRows(request.user_ids, request.movie_ids, lengths, movie_indices, ratings, times_ms)
+
+
+def ratings_on_scale(rows: ImportRows, scale: RatingScale) -> None:
+    """Checks the ratings of an import."""
+    wrong = Violations()
+    _each(wrong, "ratings", _off(rows.ratings, scale), f"must be NaN or {scale}")
+    wrong.raise_if_any()
+
+
+def _off(ratings: NDArray[np.float32], scale: RatingScale) -> NDArray[np.bool_]:
+    return (ratings < np.float32(scale.lowest)) | (ratings > np.float32(scale.highest))
 
 
 def export_page_size(request: pb2.ExportEventsRequest) -> int:

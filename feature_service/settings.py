@@ -86,6 +86,15 @@ class FeatureSettings(ServiceSettings):
         le=_MAX_TTL_S,
         description="How long readers are told that a user expired before Redis forgets him altogether.",
     )
+    event_max_ahead_s: float = Field(
+        default=86_400,
+        ge=0,
+        le=_MAX_TTL_S,
+        description=(
+            "How far ahead of our clock the time of an event may be, in seconds. Clocks of phones are wrong by hours; "
+            "an event from further ahead would hide all that the user does until then."
+        ),
+    )
     change_ring_size: int = Field(
         default=100_000,
         ge=1000,

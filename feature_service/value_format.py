@@ -27,6 +27,7 @@ event, or h (what stands for the id) and d (deleted at, in ms), a deletion
 Log positions: one u64 per partition
 Movie (format 1): u8 format · u64 catalogue version of its last change · JSON
 Catalogue pointer: text "ID VERSION NUM_MOVIES"
+Rating scale: text "LOWEST HIGHEST"
 """
 
 import hashlib
@@ -156,6 +157,16 @@ class CataloguePointer(NamedTuple):
     catalogue_id: str
     version: int
     num_movies: int
+
+
+class RatingScale(NamedTuple):
+    """The stars that can be given to the movies of a catalogue, ends included."""
+
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        return f"{self.lowest:g} to {self.highest:g}"
 
 
 def event_hash(event_id: str) -> int:
@@ -358,3 +369,14 @@ def unpack_pointer(value: bytes) -> CataloguePointer:
     """Returns a catalogue pointer."""
     catalogue_id, version, num_movies = value.decode().split(" ")
     return CataloguePointer(catalogue_id, int(version), int(num_movies))
+
+
+def pack_rating_scale(scale: RatingScale) -> bytes:
+    """Returns a rating scale as text."""
+    return f"{scale.lowest!r} {scale.highest!r}".encode()
+
+
+def unpack_rating_scale(value: bytes) -> RatingScale:
+    """Returns a rating scale."""
+    lowest, highest = value.split(b" ")
+    return RatingScale(float(lowest), float(highest))

@@ -11,5 +11,7 @@ for position = 4, #ARGV, 2 do
   redis.call("HSET", KEYS[2], ARGV[position], ARGV[position + 1])
   redis.call("ZADD", KEYS[3], ARGV[3], ARGV[position])
 end
-redis.call("SET", KEYS[1], ARGV[2])
+if ARGV[2] ~= ARGV[1] then
+  redis.call("SET", KEYS[1], ARGV[2])
+end
 return 1

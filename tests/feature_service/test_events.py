@@ -1,11 +1,19 @@
 """Events are taken in one by one, each with its own fate."""
 
+import math
 import time
 
+import grpc
 import pytest
+from marquee.client.channel import open_channel
+from marquee.client.errors import Violation, read_error
 from marquee.client.user_version import UserVersion
 from marquee.v1 import feature_service_pb2 as pb2
+from marquee.v1 import feature_service_pb2_grpc
 
+from feature_service.__main__ import serving
+from feature_service.settings import FeatureSettings
+from tests.feature_server import until_ready
 from tests.feature_service import messages as make
 
 APPLIED, DUPLICATE = pb2.EVENT_STATUS_APPLIED, pb2.EVENT_STATUS_DUPLICATE
@@ -43,6 +51,81 @@ async def test_each_event_has_its_fate(stub):
     assert [result.reason for result in reply.results[3:5]] == ["MOVIE_NOT_FOUND", "EVENT_TIME_IN_FUTURE"]
     assert "nope" in reply.results[3].message
     assert [bool(result.user_version) for result in reply.results] == [True, True, True, False, False, True]
+
+
+async def test_a_bad_event_spoils_no_other(stub):
+    """What is sound is stored, and the answer names the fields of each event that is not."""
+    tomorrow_ms = int(time.time() * 1000) + 2 * 86_400_000
+    untimed = pb2.Event(event_id="e", user_id="u", movie_id="m0")
+
+    reply = await stub.WriteEvents(
+        make.write(
+            make.event("a", user_id="good"),
+            make.event("b", user_id="bad\n", movie_id=""),
+            make.event("c", rating=math.nan),
+            make.event("d", time_ms=tomorrow_ms),
+            untimed,
+        )
+    )
+
+    assert [result.status for result in reply.results] == [APPLIED, REFUSED, REFUSED, REFUSED, REFUSED]
+    assert [list(result.fields) for result in reply.results] == [
+        [],
+        ["user_id", "movie_id"],
+        ["rating"],
+        ["event_time"],
+        ["event_time"],
+    ]
+    assert [result.reason for result in reply.results[1:]] == [
+        "EVENT_INVALID",
+        "EVENT_INVALID",
+        "EVENT_TIME_IN_FUTURE",
+        "EVENT_INVALID",
+    ]
+    assert reply.results[1].message == (
+        "events[1].user_id must not hold control characters; events[1].movie_id must be 1 to 128 bytes"
+    )
+    users = (await stub.BatchGetUsers(make.users("good", "u"))).users
+    assert [len(user.history) for user in users] == [1, 0]
+
+
+async def test_the_catalogue_says_which_ratings_there_are(stub):
+    """Ratings off its scale are refused one by one, and by name where nothing else is in the call; its ends count."""
+    upsert = make.movies(1)
+    upsert.rating_scale.CopyFrom(pb2.RatingScale(lowest=0.5, highest=5))
+    await stub.BatchUpsertMovies(upsert)
+
+    reply = await stub.WriteEvents(
+        make.write(make.event("a", rating=0.5), make.event("b", "v", rating=5.1), make.event("c", "w", rating=5))
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as alone:
+        await stub.WriteEvents(make.write(make.event("d", rating=0)))
+    with pytest.raises(grpc.aio.AioRpcError) as imported:
+        await stub.ImportHistories(make.import_histories({"u": [("m1", math.nan, 1), ("m2", 6, 2)]}))
+
+    assert [result.status for result in reply.results] == [APPLIED, REFUSED, APPLIED]
+    assert (reply.results[1].reason, list(reply.results[1].fields)) == ("RATING_OFF_SCALE", ["rating"])
+    assert read_error(alone.value).violations == [Violation("events[0].rating", "must be 0.5 to 5")]
+    assert read_error(imported.value).violations == [Violation("ratings[1]", "must be NaN or 0.5 to 5")]
+    assert (await stub.GetStoreInfo(pb2.GetStoreInfoRequest())).rating_scale.highest == 5
+
+
+async def test_how_far_ahead_events_may_be_is_a_setting(redis_settings):
+    """An hour ahead of our clock is refused where no second is allowed, and taken by default."""
+    event = make.event(time_ms=int(time.time() * 1000) + 3_600_000)
+    settings = {**redis_settings, "listen": "127.0.0.1:0", "drain_timeout_s": 1.0}
+    async with serving(FeatureSettings(**settings)) as server, open_channel(server.address) as channel:
+        await until_ready(channel)
+        stub = feature_service_pb2_grpc.FeatureServiceStub(channel)
+        await stub.BatchUpsertMovies(make.movies(1))
+        assert await statuses(stub, event) == [APPLIED]
+    strict = FeatureSettings(**settings, event_max_ahead_s=0)
+    async with serving(strict) as server, open_channel(server.address) as channel:
+        await until_ready(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await statuses(feature_service_pb2_grpc.FeatureServiceStub(channel), event)
+
+    assert [violation.field for violation in read_error(refused.value).violations] == ["events[0].event_time"]
 
 
 async def test_a_call_of_refused_events_alone_is_answered(stub):

@@ -1,6 +1,7 @@
 """Every limit that the contract states holds: just inside is taken, just outside is refused by name."""
 
 import math
+import time
 
 import grpc.aio
 import numpy as np
@@ -32,6 +33,12 @@ def bags(num_bags: int, num_values: int) -> dict[str, movie_pb2.MovieBag]:
 
 def movie(**fields) -> pb2.BatchUpsertMoviesRequest:
     return make.upsert_movies(movie_pb2.Movie(**{"movie_id": "new", **fields}))
+
+
+def scale(lowest: float, highest: float) -> pb2.BatchUpsertMoviesRequest:
+    request = movie()
+    request.rating_scale.CopyFrom(pb2.RatingScale(lowest=lowest, highest=highest))
+    return request
 
 
 def event(**fields) -> pb2.WriteEventsRequest:
@@ -81,7 +88,7 @@ INSIDE = [
     make.upsert_user(age=0),
     movie(movie_id=ID, title="x" * 512, year=2200, genres=NAMES[:32]),
     movie(year=1800, title="", bags=bags(8, 64)),
-    movie(movie_id="\x01", title="It\x92s a\ttitle", genres=["Sci\nFi"]),
+    movie(title="It\x92s a\ttitle", genres=["Sci\nFi"]),
     movie(bags={"b" * 64: movie_pb2.MovieBag(values=NAMES[:1])}),
     event(event_id=ID, user_id=ID, rating=1000.0, time_ms=0),
     event(rating=-1000.0),
@@ -109,6 +116,7 @@ OUTSIDE = [
     (pb2.BatchGetMoviesRequest(), "movie_ids"),
     (pb2.BatchGetMoviesRequest(movie_ids=many(501)), "movie_ids"),
     (pb2.BatchGetMoviesRequest(movie_ids=[LONG_ID]), "movie_ids[0]"),
+    (pb2.BatchGetMoviesRequest(movie_ids=["a\x1f"]), "movie_ids[0]"),
     (pb2.ListMoviesRequest(page_size=501), "page_size"),
     (pb2.ListMoviesRequest(page_token="?"), "page_token"),
     (pb2.ListMoviesRequest(page_token="WzEsMiwzLDRd"), "page_token"),
@@ -129,6 +137,10 @@ OUTSIDE = [
     (make.movies(501), "movies"),
     (make.upsert_movies(*[movie_pb2.Movie(movie_id="m")] * 2), "movies[1]"),
     (movie(movie_id=""), "movies[0].movie.movie_id"),
+    (movie(movie_id="\x01"), "movies[0].movie.movie_id"),
+    (scale(5, 1), "rating_scale.highest"),
+    (scale(math.nan, 1), "rating_scale.lowest"),
+    (scale(1, 1001), "rating_scale.highest"),
     (movie(title="x" * 513), "movies[0].movie.title"),
     (movie(year=1799), "movies[0].movie.year"),
     (movie(year=2201), "movies[0].movie.year"),
@@ -153,6 +165,10 @@ OUTSIDE = [
     (make.write(*[make.event()] * 1001), "events"),
     (event(event_id=""), "events[0].event_id"),
     (event(event_id=LONG_ID), "events[0].event_id"),
+    (event(event_id="a\x00"), "events[0].event_id"),
+    (event(movie_id="a\nb"), "events[0].movie_id"),
+    (event(user_id="a\x9f"), "events[0].user_id"),
+    (event(time_ms=int(time.time() * 1000) + 2 * 86_400_000), "events[0].event_time"),
     (event(user_id=""), "events[0].user_id"),
     (event(user_id=LONG_ID), "events[0].user_id"),
     (event(movie_id=""), "events[0].movie_id"),
@@ -177,6 +193,7 @@ OUTSIDE = [
     (history(0, movie_ids=many(20_001)), "movie_ids"),
     (history(1, movie_ids=["m0", "m0"]), "movie_ids[1]"),
     (history(1, movie_ids=[""]), "movie_ids[0]"),
+    (history(1, movie_ids=["a\x1f"]), "movie_ids[0]"),
     (history(1, movie_indices=b"\1\0\0\0"), "movie_indices[0]"),
     (history(1, movie_indices=bytes(8)), "movie_indices"),
     (history(1, ratings=bytes(3)), "ratings"),

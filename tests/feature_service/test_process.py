@@ -1,12 +1,8 @@
 """feature_service as a process: starts, waits for Redis, drains, leaves nothing behind."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import grpc
 import pytest
@@ -18,6 +14,7 @@ from marquee.v1 import feature_service_pb2_grpc
 from feature_service.embedded_redis import find_server
 from feature_service.settings import FeatureSettings
 from service_runtime.settings import SettingsError
+from tests.feature_process import FeatureProcess
 from tests.feature_service import messages as make
 from tests.feature_service.test_embedded_redis import running_servers
 
@@ -27,45 +24,13 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 pytestmark = pytest.mark.usefixtures("one_server")
 
 
-class Service:
-    """A running feature_service; its log is read as it grows."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self._log = (folder / f"log-{time.monotonic_ns()}").open("w+b")
-        variables = {"FEATURE_LISTEN": "127.0.0.1:0", "FEATURE_DATA_DIR": str(folder / "data"), **settings}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "feature_service"], env={**os.environ, **variables}, stderr=self._log
-        )
-
-    def events(self) -> list[dict]:
-        self._log.flush()
-        return [json.loads(line) for line in Path(self._log.name).read_text().splitlines() if line.startswith("{")]
-
-    def wait_for(self, event: str, **fields) -> dict:
-        """Returns the log line of an event, once it is there."""
-        for _ in range(600):
-            for line in self.events():
-                if line["event"] == event and fields.items() <= line.items():
-                    return line
-            assert self.process.poll() is None, Path(self._log.name).read_text()
-            time.sleep(0.05)
-        raise AssertionError(f"no {event} in {self.events()}")
-
-    def address(self) -> str:
-        return self.wait_for("listening")["address"]
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-
 @pytest.fixture
 def start(tmp_path):
     """Starts services and kills what a failed test left."""
-    started: list[Service] = []
+    started: list[FeatureProcess] = []
 
-    def start_one(**settings: str) -> Service:
-        started.append(Service(tmp_path, **settings))
+    def start_one(**settings: str) -> FeatureProcess:
+        started.append(FeatureProcess(tmp_path, **settings))
         return started[-1]
 
     yield start_one
@@ -159,7 +124,7 @@ def test_wrong_settings_exit_2(start):
     service = start(FEATURE_HISTORY_WINDOW="0", FEATURE_REDIS_ULR="x", FEATURE_REDIS_URL="http://secret@host")
 
     assert service.process.wait(30) == 2
-    said = Path(service._log.name).read_text()
+    said = service.said()
     assert "FEATURE_REDIS_ULR is not a setting; did you mean FEATURE_REDIS_URL?" in said
     assert "FEATURE_HISTORY_WINDOW: Input should be greater than or equal to 1" in said
     assert "FEATURE_REDIS_URL: Value error, must be `embedded` or begin with redis://" in said
@@ -184,5 +149,5 @@ def test_a_taken_port_exits_2(start):
     second = start(FEATURE_REDIS_URL="unix:///none", FEATURE_LISTEN=first.address())
 
     assert second.process.wait(30) == 2
-    assert f"cannot listen on {first.address()}" in Path(second._log.name).read_text()
+    assert f"cannot listen on {first.address()}" in second.said()
     assert first.stop() == 0

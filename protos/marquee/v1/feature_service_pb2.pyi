@@ -4,7 +4,8 @@ isort:skip_file
 Users, histories, movies and events: what happened, kept in Redis.
 
 Errors follow AIP-193: the status carries google.rpc.ErrorInfo (reason, domain "marquee") and, for INVALID_ARGUMENT,
-google.rpc.BadRequest with every violation. A call that is refused has changed nothing.
+google.rpc.BadRequest with every violation. A call that is refused has changed nothing. WriteEvents refuses events one by
+one, and as a whole only a call without a sound event.
 """
 
 from collections import abc as _abc
@@ -374,22 +375,53 @@ class MovieUpsert(_message.Message):
 Global___MovieUpsert: _TypeAlias = MovieUpsert  # noqa: Y015
 
 @_typing.final
+class RatingScale(_message.Message):
+    """The stars that can be given to the movies of a catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOWEST_FIELD_NUMBER: _builtins.int
+    HIGHEST_FIELD_NUMBER: _builtins.int
+    lowest: _builtins.float
+    """Finite, -1000 to 1000, lowest below highest."""
+    highest: _builtins.float
+    def __init__(
+        self,
+        *,
+        lowest: _builtins.float = ...,
+        highest: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["highest", b"highest", "lowest", b"lowest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatingScale: _TypeAlias = RatingScale  # noqa: Y015
+
+@_typing.final
 class BatchUpsertMoviesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MOVIES_FIELD_NUMBER: _builtins.int
+    RATING_SCALE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovieUpsert]:
         """1 to 500, no movie twice."""
+
+    @_builtins.property
+    def rating_scale(self) -> Global___RatingScale:
+        """Ratings outside it are refused from now on; absent keeps what is known, at first -1000 to 1000."""
 
     def __init__(
         self,
         *,
         movies: _abc.Iterable[Global___MovieUpsert] | None = ...,
+        rating_scale: Global___RatingScale | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rating_scale", b"rating_scale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["movies", b"movies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movies", b"movies", "rating_scale", b"rating_scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,7 +473,7 @@ class ImportHistoriesRequest(_message.Message):
     movie_indices: _builtins.bytes
     """Per entry the position in movie_ids. uint32 [E]"""
     ratings: _builtins.bytes
-    """Stars, -1000 to 1000, NaN where not rated. float32 [E]"""
+    """Stars within the catalogue's rating_scale, NaN where not rated. float32 [E]"""
     event_times_ms: _builtins.bytes
     """Epoch milliseconds from 0 to the end of 9999; 0 in data without times. int64 [E]"""
     not_for_evaluation: _builtins.bool
@@ -516,16 +548,18 @@ class Event(_message.Message):
     event_id: _builtins.str
     """The caller's id of the event, 1 to 128 bytes: the same id, user, movie and time is the same event."""
     user_id: _builtins.str
-    """1 to 128 bytes."""
+    """1 to 128 bytes without control characters."""
     movie_id: _builtins.str
     """Must be in the catalogue."""
     rating: _builtins.float
-    """Stars, finite, -1000 to 1000. Absent: watched, not rated; an earlier rating is kept while it is within the history
-    window.
+    """Stars within the catalogue's rating_scale. Absent: watched, not rated; an earlier rating is kept while it is within
+    the history window.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """Required; to the millisecond, from 1970 to 9999. More than a day ahead of the service's clock is REFUSED."""
+        """Required; to the millisecond, from 1970 on; at most so far ahead of the service's clock as is configured, by default
+        a day.
+        """
 
     def __init__(
         self,
@@ -553,7 +587,9 @@ class WriteEventsRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """1 to 1000, in any order."""
+        """1 to 1000, in any order. Those that are sound are stored, whatever is wrong with others, and the answer says which. If
+        none is sound the call is INVALID_ARGUMENT and names every field; so is one of too many.
+        """
 
     def __init__(
         self,
@@ -576,13 +612,20 @@ class EventResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     USER_VERSION_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     status: Global___EventStatus.ValueType
     reason: _builtins.str
-    """REFUSED only: MOVIE_NOT_FOUND or EVENT_TIME_IN_FUTURE; further constants may come."""
+    """REFUSED only: MOVIE_NOT_FOUND, EVENT_TIME_IN_FUTURE, RATING_OFF_SCALE, or EVENT_INVALID for anything else; further
+    constants may come.
+    """
     message: _builtins.str
     """REFUSED only: for a person."""
     user_version: _builtins.str
     """Pass it as min_user_version to read at least this state. Empty if REFUSED."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """REFUSED only: the fields of the event that are at fault, for example "rating"."""
+
     def __init__(
         self,
         *,
@@ -590,10 +633,11 @@ class EventResult(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         user_version: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "status", b"status", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "message", b"message", "reason", b"reason", "status", b"status", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -930,6 +974,7 @@ class GetStoreInfoResponse(_message.Message):
     HISTORY_WINDOW_FIELD_NUMBER: _builtins.int
     NOT_FOR_EVALUATION_FIELD_NUMBER: _builtins.int
     LOG_POSITION_FIELD_NUMBER: _builtins.int
+    RATING_SCALE_FIELD_NUMBER: _builtins.int
     store_epoch: _builtins.str
     """Random id made with the data set and changed on restore: versions of another epoch cannot be compared."""
     catalogue_id: _builtins.str
@@ -941,6 +986,10 @@ class GetStoreInfoResponse(_message.Message):
     """Set once histories were imported with not_for_evaluation: it holds rows that evaluations hold out."""
     log_position: _builtins.str
     """The end of the event log: ExportEvents from here gives what happens from now on."""
+    @_builtins.property
+    def rating_scale(self) -> Global___RatingScale:
+        """Absent if nobody told it."""
+
     def __init__(
         self,
         *,
@@ -951,10 +1000,11 @@ class GetStoreInfoResponse(_message.Message):
         history_window: _builtins.int = ...,
         not_for_evaluation: _builtins.bool = ...,
         log_position: _builtins.str = ...,
+        rating_scale: Global___RatingScale | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rating_scale", b"rating_scale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_id", b"catalogue_id", "catalogue_version", b"catalogue_version", "history_window", b"history_window", "log_position", b"log_position", "not_for_evaluation", b"not_for_evaluation", "num_movies", b"num_movies", "store_epoch", b"store_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_id", b"catalogue_id", "catalogue_version", b"catalogue_version", "history_window", b"history_window", "log_position", b"log_position", "not_for_evaluation", b"not_for_evaluation", "num_movies", b"num_movies", "rating_scale", b"rating_scale", "store_epoch", b"store_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

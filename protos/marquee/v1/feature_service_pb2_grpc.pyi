@@ -4,7 +4,8 @@ isort:skip_file
 Users, histories, movies and events: what happened, kept in Redis.
 
 Errors follow AIP-193: the status carries google.rpc.ErrorInfo (reason, domain "marquee") and, for INVALID_ARGUMENT,
-google.rpc.BadRequest with every violation. A call that is refused has changed nothing.
+google.rpc.BadRequest with every violation. A call that is refused has changed nothing. WriteEvents refuses events one by
+one, and as a whole only a call without a sound event.
 """
 
 from collections import abc as _abc
