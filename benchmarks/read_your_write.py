@@ -148,15 +148,15 @@ async def measure(
                     }
                     console.print(f"{feed}, {name}", figures[f"{feed}, {name}"])
 
-        singles = Plan(pairs // 10, together=1)
-        versions = [singles, Plan(pairs - singles.pairs, together=10)]
-        without = [Plan(fewer, together=10, with_versions=False)]
+        singles = Plan(pairs // 20, together=1)
+        versions = [singles, Plan(pairs - singles.pairs, together=20)]
+        without = [Plan(fewer, together=20, with_versions=False)]
         await ways("told", stack.feature_address, {"with versions": versions, "without versions": without})
         untold = Server(
             [Service(SERVICE, UntoldFeed(features))], Health([], []), listen="127.0.0.1:0", drain_timeout_s=1
         )
         async with untold as server:
-            plans = {"with versions": [Plan(fewer, together=10)], "without versions": without}
+            plans = {"with versions": [Plan(fewer, together=20)], "without versions": without}
             await ways("untold", server.address, plans)
     return figures
 

@@ -16,7 +16,7 @@ from marquee.client.user_version import UserVersion
 from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 
 TIMEOUT_S = 60.0
-K = 10
+K = 5
 WORKERS = 16
 
 
@@ -34,7 +34,7 @@ class Plan:
     pairs: int
     together: int
     with_versions: bool = True
-    lists_after: float = 1.5
+    lists_after: float = 1.4
 
 
 class _Group:
