@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from marquee.client.channel import open_channel
-from marquee.v1 import model_service_pb2
+from marquee.v1 import model_admin_pb2, model_service_pb2
 
+from model_service.admin_handlers import AdminHandlers
+from model_service.background_threads import background_thread
 from model_service.batcher import Batcher
 from model_service.catalogue_mirror import CatalogueMirror, in_background
 from model_service.change_feed import ChangeFeed
@@ -19,21 +21,24 @@ from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
+from model_service.model_table import ModelTable
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
 from model_service.near_metrics import tell_near_cache
 from model_service.observed_batches import ObservedBatches, tell_waiting_room
 from model_service.pipeline import Pipeline
-from model_service.readiness import DEPENDENCIES, Readiness
+from model_service.rollout import DEPENDENCIES, Rollout
 from model_service.settings import ModelSettings
 from model_service.versions import Versions
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
 from service_runtime.server import Server, Service, run
+from service_runtime.settings import OFF
 from two_tower.registry import Registry
 
 SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+ADMIN_SERVICE = model_admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"]
 
 
 @asynccontextmanager
@@ -44,13 +49,14 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     registry = Registry(settings.registry)
     with (
         observing("model", settings, settings.metrics_listen) as observed,
-        # One thread owns the device; the other reads checkpoints and embeds catalogues while it answers.
+        # One thread owns the device. Beside it, and behind it, one embeds catalogues and another reads checkpoints.
         ThreadPoolExecutor(1, "device") as device_thread,
-        ThreadPoolExecutor(1, "background") as background_thread,
+        background_thread("catalogue") as catalogue_thread,
+        background_thread("loading") as loading_thread,
     ):
         metrics, tracing = observed.metrics, observed.tracing
         health.tell(metrics)
-        on_device, aside = in_background(device_thread), in_background(background_thread)
+        on_device, aside = in_background(device_thread), in_background(catalogue_thread)
         interceptors = tracing.interceptors() if tracing else []
         async with open_channel(settings.feature_service, interceptors=interceptors) as channel:
             features = FeatureReader(channel, settings.feature_timeout_s)
@@ -73,13 +79,18 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
-            readiness = Readiness(
-                health,
-                CheckpointLoader(registry, settings.label, settings.torch_device()),
+            rollout = Rollout(
+                registry,
+                settings.label,
+                settings.also_labels,
+                CheckpointLoader(registry, settings.torch_device()),
                 generations,
                 work,
-                in_background=aside,
+                health,
+                ModelTable(time.monotonic, time.time),
+                in_background=in_background(loading_thread),
                 warm_up_rows=(1, settings.numpy_rows() + 1, settings.max_batch_rows),
+                poll_s=settings.registry_poll_s,
                 retry_s=settings.retry_s,
                 rng=rng,
             )
@@ -88,20 +99,24 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 tell_waiting_room(metrics, batcher.room)
                 handlers = ModelHandlers(
                     generations,
-                    Versions(registry, generations),
+                    Versions(generations, rollout),
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
                     interactive_max_rows=settings.interactive_max_rows,
                     default_timeout_s=settings.default_timeout_s,
                 )
-                async with Server(
-                    [Service(SERVICE, handlers)],
-                    health,
-                    listen=settings.listen,
-                    drain_timeout_s=settings.drain_timeout_s,
-                    observation=observed.calls,
-                ) as server:
-                    following = [asyncio.create_task(_follow(readiness, generations, settings, rng))]
+                admin = AdminHandlers(registry, settings.label, generations, rollout)
+                async with (
+                    _admin_server(admin, settings),
+                    Server(
+                        [Service(SERVICE, handlers)],
+                        health,
+                        listen=settings.listen,
+                        drain_timeout_s=settings.drain_timeout_s,
+                        observation=observed.calls,
+                    ) as server,
+                ):
+                    following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]
                     if settings.near_cache_bytes:
                         feed = ChangeFeed(features, cache, generations.refresh_soon, rng)
                         following.append(asyncio.create_task(feed.follow()))
@@ -112,9 +127,26 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                             task.cancel()
 
 
-async def _follow(readiness: Readiness, generations: Generations, settings: ModelSettings, rng: random.Random) -> None:
-    await readiness.reach()
-    await generations.follow(settings.catalogue_poll_s, rng)
+async def _follow(rollout: Rollout, generations: Generations, settings: ModelSettings, rng: random.Random) -> None:
+    await rollout.reach()
+    async with asyncio.TaskGroup() as following:
+        following.create_task(rollout.follow())
+        following.create_task(generations.follow(settings.catalogue_poll_s, rng))
+
+
+@asynccontextmanager
+async def _admin_server(handlers: AdminHandlers, settings: ModelSettings) -> AsyncIterator[None]:
+    """Listens on a port of its own for who moves models, if there is to be one."""
+    if settings.admin_listen == OFF:
+        yield
+        return
+    async with Server(
+        [Service(ADMIN_SERVICE, handlers)],
+        Health([ADMIN_SERVICE.full_name], []),
+        listen=settings.admin_listen,
+        drain_timeout_s=settings.drain_timeout_s,
+    ):
+        yield
 
 
 def main() -> None:

@@ -21,6 +21,14 @@ MAX_EXPLAINED_USERS = 50
 MAX_BATCH_HISTORY = 5000
 
 
+def no_ratings(generation: Generation) -> FailedPrecondition:
+    """Returns the refusal of a request for ratings by a model that has none."""
+    return FailedPrecondition(
+        f"checkpoint {generation.checkpoint.version} was trained on data without ratings: it ranks only",
+        reason="NO_RATINGS",
+    )
+
+
 class Admission:
     """Reads one request against one generation.
 
@@ -125,10 +133,7 @@ class Admission:
             FailedPrecondition: The checkpoint was trained on data without ratings.
         """
         if self._generation.checkpoint.model.rating_scale is None:
-            raise FailedPrecondition(
-                f"checkpoint {self._generation.checkpoint.version} was trained on data without ratings: it ranks only",
-                reason="NO_RATINGS",
-            )
+            raise no_ratings(self._generation)
 
     def _catalogue_id(self) -> str:
         return self._generation.catalogue.catalogue_id

@@ -1,4 +1,4 @@
-"""Keeps the generation that answers, and replaces it when the catalogue changes. Knows no request and no batch."""
+"""Keeps the generations that answer, and replaces them when the catalogue changes. Knows no request and no batch."""
 
 import asyncio
 import random
@@ -11,6 +11,7 @@ from model_service.catalogue import Catalogue
 from model_service.catalogue_mirror import CatalogueMirror, InBackground
 from model_service.features import catalogue_replaced
 from model_service.generation import Generation
+from model_service.residents import Residents
 from service_runtime.errors import ServiceError, Unavailable
 from two_tower.checkpoint import Checkpoint
 
@@ -23,7 +24,7 @@ class EmptyCatalogueError(Exception):
 
 
 class Generations:
-    """The one reference to what answers; swapped between batches, never changed.
+    """The one reference to all that answers; swapped between batches, never changed.
 
     A refresh reads what changed in the catalogue and builds the next generation in the background. Callers who ask for
     a refresh share the next one that begins, so that each sees what was written before he asked.
@@ -51,35 +52,73 @@ class Generations:
         self._min_refresh_interval_s = min_refresh_interval_s
         self._patience_s = patience_s
         self._clock = clock
-        self._current: Generation | None = None
+        self._residents: Residents | None = None
         self._refreshing = asyncio.Lock()
         self._next_refresh: asyncio.Task[None] | None = None
         self._last_began = -float("inf")
 
+    def residents(self) -> Residents:
+        """Returns all that can answer now.
+
+        Raises:
+            Unavailable: Nothing can yet.
+        """
+        if self._residents is None:
+            raise Unavailable("no checkpoint or no catalogue is loaded", reason="NOT_READY", retry_after_s=1.0)
+        return self._residents
+
     def current(self) -> Generation:
-        """Returns what answers now.
+        """Returns what answers now the requests that name no model.
 
         Raises:
             Unavailable: Nothing does yet.
         """
-        if self._current is None:
-            raise Unavailable("no checkpoint or no catalogue is loaded", reason="NOT_READY", retry_after_s=1.0)
-        return self._current
+        return self.residents().serving
 
-    async def prepare(self, checkpoint: Checkpoint) -> Generation:
+    @property
+    def versions(self) -> set[str]:
+        """Versions that can answer now."""
+        return set() if self._residents is None else set(self._residents.by_version)
+
+    @property
+    def serving_version(self) -> str | None:
+        """The version that answers the requests that name no model; None if nothing answers yet."""
+        return None if self._residents is None else self._residents.serving.checkpoint.version
+
+    async def prepare(self, checkpoint: Checkpoint, in_background: InBackground) -> Generation:
         """Returns a generation of a checkpoint over the catalogue as it is now; nothing answers from it yet.
+
+        Args:
+            checkpoint: What is to answer.
+            in_background: Runs the movie tower; not what refreshes wait for.
 
         Raises:
             Unavailable: The catalogue cannot be read now.
             EmptyCatalogueError: It has no movies.
         """
-        catalogue = _require_movies(await self._mirror.read(None))
-        generation: Generation = await self._in_background(Generation.build, checkpoint, catalogue)
+        known = self._residents
+        catalogue = _require_movies(await self._mirror.read(None)) if known is None else known.catalogue
+        generation: Generation = await in_background(Generation.build, checkpoint, catalogue)
         return generation
 
-    def answer_from(self, generation: Generation) -> None:
-        """Swaps the reference."""
-        self._current = generation
+    async def answer_from(self, generation: Generation, *, serves: bool = True) -> None:
+        """Takes a generation in, brought to the catalogue of the others: to serve, or for requests that name it."""
+        async with self._refreshing:
+            if self._residents is None:
+                self._residents = Residents(generation, {generation.checkpoint.version: generation})
+                return
+            if generation.catalogue is not self._residents.catalogue:
+                generation = await self._in_background(generation.over, self._residents.catalogue)
+            self._residents = self._residents.with_model(generation, serves=serves)
+
+    async def keep_only(self, versions: set[str]) -> set[str]:
+        """Lets all other versions go but the one that serves, and returns those that went."""
+        async with self._refreshing:
+            if self._residents is None:
+                return set()
+            before = set(self._residents.by_version)
+            self._residents = self._residents.only(versions)
+            return before - set(self._residents.by_version)
 
     async def refresh(self) -> Generation:
         """Waits for a refresh that begins after this call, and returns what answers then.
@@ -92,7 +131,7 @@ class Generations:
 
     def refresh_soon(self) -> None:
         """Lets a refresh begin that nobody waits for, if anything answers yet."""
-        if self._current is not None:
+        if self._residents is not None:
             self._begin_refresh()
 
     async def covering(self, catalogue_id: str, version: int, num_movies: int) -> Generation:
@@ -144,21 +183,29 @@ class Generations:
             # Who asks from here on may know of a change that this refresh no longer sees.
             self._next_refresh = None
             self._last_began = self._clock()
-            generation = self.current()
-            catalogue = await self._mirror.read(generation.catalogue)
-            if catalogue is generation.catalogue:
+            residents = self.residents()
+            catalogue = await self._mirror.read(residents.catalogue)
+            if catalogue is residents.catalogue:
                 return
             try:
                 _require_movies(catalogue)
             except EmptyCatalogueError as error:
                 raise Unavailable(str(error), reason="EMPTY_CATALOGUE", retry_after_s=_RETRY_AFTER_S) from error
-            self._current = await self._in_background(generation.over, catalogue)
+            self._residents = await self._over(residents, catalogue)
             _log.info(
                 "catalogue",
                 catalogue_id=catalogue.catalogue_id,
                 catalogue_version=catalogue.version,
                 num_movies=len(catalogue),
             )
+
+    async def _over(self, residents: Residents, catalogue: Catalogue) -> Residents:
+        """Returns the same models over another catalogue: those who answer together must mean the same movies."""
+        moved = {
+            version: await self._in_background(generation.over, catalogue)
+            for version, generation in residents.by_version.items()
+        }
+        return Residents(moved[residents.serving.checkpoint.version], moved)
 
 
 def _require_movies(catalogue: Catalogue) -> Catalogue:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from marquee.v1 import model_service_pb2
@@ -39,7 +40,7 @@ class ModelHandlers:
 
         Args:
             generations: What admission checks names against.
-            versions: Knows which model is resident.
+            versions: Chooses the model that answers.
             batcher: The one scheduler of the device.
             max_batch_rows: Larger tasks are cut into pieces of so many users.
             interactive_max_rows: Tasks of more users than this give way to smaller ones.
@@ -58,31 +59,29 @@ class ModelHandlers:
         self, request: model_service_pb2.PredictRatingRequest, call: Call
     ) -> model_service_pb2.PredictRatingResponse:
         """Predicts one rating."""
-        await self._versions.require(request.model)
-        task = await self._admit(Admission.predict_rating, request, rates=True)
+        task = await self._admit(Admission.predict_rating, request, self._chosen(request), rates=True)
         return answers.predict_rating(_as(RatingTask, task), _as(RatingAnswer, await self._answer(task, call)))
 
     async def batch_predict_ratings(
         self, request: model_service_pb2.BatchPredictRatingsRequest, call: Call
     ) -> model_service_pb2.BatchPredictRatingsResponse:
         """Predicts many ratings."""
-        await self._versions.require(request.model)
-        task = await self._admit(Admission.batch_predict_ratings, request, rates=True)
+        task = await self._admit(
+            Admission.batch_predict_ratings, request, self._versions.choose(request.model), rates=True
+        )
         answer = _as(RatingAnswer, await self._answer(task, call))
         return answers.batch_predict_ratings(request, _as(RatingTask, task), answer)
 
     async def top_k(self, request: model_service_pb2.TopKRequest, call: Call) -> model_service_pb2.TopKResponse:
         """Recommends movies to one user."""
-        await self._versions.require(request.model)
-        task = await self._admit(Admission.top_k, request)
+        task = await self._admit(Admission.top_k, request, self._chosen(request))
         return answers.top_k(request, _as(TopKAnswer, await self._answer(task, call)))
 
     async def batch_top_k(
         self, request: model_service_pb2.BatchTopKRequest, call: Call
     ) -> model_service_pb2.BatchTopKResponse:
         """Recommends movies to many users."""
-        await self._versions.require(request.model)
-        task = await self._admit(Admission.batch_top_k, request)
+        task = await self._admit(Admission.batch_top_k, request, self._versions.choose(request.model))
         answer = _as(TopKAnswer, await self._answer(task, call))
         # 20,000 messages take longer to make than other callers should wait for the loop.
         return await asyncio.to_thread(answers.batch_top_k, request, answer)
@@ -91,23 +90,31 @@ class ModelHandlers:
         self, request: model_service_pb2.SimilarMoviesRequest, call: Call
     ) -> model_service_pb2.SimilarMoviesResponse:
         """Finds the movies nearest to one movie."""
-        await self._versions.require(request.model)
-        task = await self._admit(Admission.similar_movies, request)
+        task = await self._admit(Admission.similar_movies, request, self._versions.choose(request.model))
         return answers.similar_movies(request, _as(SimilarAnswer, await self._answer(task, call)))
 
+    def _chosen(self, request: model_service_pb2.PredictRatingRequest | model_service_pb2.TopKRequest) -> str | None:
+        return self._versions.choose(request.model, request.user.user_id)
+
     async def _admit(
-        self, read: Callable[[Admission, Request], Task], request: Request, *, rates: bool = False
+        self,
+        read: Callable[[Admission, Request], Task],
+        request: Request,
+        version: str | None,
+        *,
+        rates: bool = False,
     ) -> Task:
         """Reads a request; if it names what the known catalogue lacks, once more against the newest one."""
-        admission = Admission(self._generations.current())
+        admission = Admission(self._versions.generation(version))
         if rates:
             admission.require_ratings()
         task = read(admission, request)
         if admission.rules.is_behind:
-            admission = Admission(await self._generations.refresh())
+            await self._generations.refresh()
+            admission = Admission(self._versions.generation(version))
             task = read(admission, request)
         admission.require()
-        return task
+        return task if version is None else replace(task, model_version=version)
 
     async def _answer(self, task: Task, call: Call) -> Answer:
         deadline = call.deadline or self._clock() + self._default_timeout_s
@@ -117,6 +124,10 @@ class ModelHandlers:
         try:
             if len(parts) == 1:
                 return await self._batcher.submit(task, num_rows, priority, deadline)
+            if task.model_version is None:
+                # One answer names one model, also if another begins to serve between two pieces.
+                serving = self._versions.generation(None).checkpoint.version
+                parts = [replace(part, model_version=serving) for part in parts]
             waiting = [
                 asyncio.create_task(self._batcher.submit(part, pieces.rows_of(part), priority, deadline))
                 for part in parts

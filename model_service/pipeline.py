@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from model_service.admission import no_ratings
 from model_service.batcher import Member
 from model_service.catalogue_mirror import InBackground
 from model_service.device_work import DeviceWork
@@ -9,11 +10,14 @@ from model_service.features import UsersRead, catalogue_replaced
 from model_service.generation import Generation
 from model_service.generations import Generations
 from model_service.near_features import NearFeatures, newer_version
-from model_service.queries import Answer, Task, TopKTask
+from model_service.queries import Answer, RatingTask, Task, TopKTask
+from model_service.residents import Residents
 from model_service.user_side import StoredUsers
-from service_runtime.errors import ServiceError
+from service_runtime.errors import ServiceError, Unavailable
 
 Clock = Callable[[], float]
+
+_AT_ONCE_S = 0.02
 
 
 class Pipeline:
@@ -52,42 +56,46 @@ class Pipeline:
 
     async def __call__(self, members: Sequence[Member[Task, Answer]]) -> None:
         """Answers each member of a batch."""
-        generation = self._generations.current()
-        stored: StoredUsers | None = None
+        residents = self._generations.residents()
+        read: UsersRead | None = None
+        user_ids = list(dict.fromkeys(_stored_ids(members)))
         try:
-            user_ids = list(dict.fromkeys(_stored_ids(members)))
             if user_ids:
-                read = await self._read(user_ids, members, generation)
-                generation = await self._generations.covering(
-                    read.catalogue_id, read.catalogue_version, read.num_movies_named()
-                )
-                stored = StoredUsers(
-                    dict(zip(user_ids, read.users, strict=True)),
-                    self._features.embedded(user_ids, read, generation.heads),
-                    self._features.keeps,
-                )
+                fresh = await self._read(user_ids, members, residents)
+                await self._generations.covering(fresh.catalogue_id, fresh.catalogue_version, fresh.num_movies_named())
+                residents, read = self._generations.residents(), fresh
         except ServiceError as error:
             members = self._without_features(members, error)
-            generation = self._generations.current()
-        members = _of_this_catalogue(members, generation)
+            residents = self._generations.residents()
+        members = _of_this_catalogue(members, residents)
         now = self._clock()
         live = [member for member in members if member.is_live(now)]
         if not live:
             return
-        tasks = [member.payload for member in live]
         now_ms = int(self._wall_clock() * 1000)
-        answers, made = await self._on_device(self._work.answer_and_embed, tasks, stored, generation, now_ms)
-        if stored is not None:
-            self._features.keep(made, stored.users)
-        for member, answer in zip(live, answers, strict=True):
-            member.answer(answer)
+        # Nearly always one: requests of a version on trial, or admitted before a swap, are answered beside the others.
+        for generation, ours in _by_generation(live, residents):
+            tasks = [member.payload for member in ours]
+            stored = None if read is None else self._stored(user_ids, read, generation)
+            answers, made = await self._on_device(self._work.answer_and_embed, tasks, stored, generation, now_ms)
+            if stored is not None:
+                self._features.keep(made, stored.users)
+            for member, answer in zip(ours, answers, strict=True):
+                member.answer(answer)
+
+    def _stored(self, user_ids: Sequence[str], read: UsersRead, generation: Generation) -> StoredUsers:
+        return StoredUsers(
+            dict(zip(user_ids, read.users, strict=True)),
+            self._features.embedded(user_ids, read, generation.heads),
+            self._features.keeps,
+        )
 
     async def _read(
-        self, user_ids: Sequence[str], members: Sequence[Member[Task, Answer]], generation: Generation
+        self, user_ids: Sequence[str], members: Sequence[Member[Task, Answer]], residents: Residents
     ) -> UsersRead:
         return await self._features.read_users(
             user_ids,
-            generation.checkpoint.manifest.history_window,
+            max(each.checkpoint.manifest.history_window for each in residents.by_version.values()),
             with_seen=any(_wants_seen(member.payload) for member in members),
             deadline=max(member.deadline for member in members),
             at_least=_versions_wanted(members),
@@ -127,12 +135,30 @@ def _wants_seen(task: Task) -> bool:
     return isinstance(task, TopKTask) and task.exclude_seen and any(query.user_id is not None for query in task.users)
 
 
-def _of_this_catalogue(members: Sequence[Member[Task, Answer]], generation: Generation) -> list[Member[Task, Answer]]:
-    """Returns the members whose catalogue numbers mean what the generation means by them, and refuses the others."""
+def _of_this_catalogue(members: Sequence[Member[Task, Answer]], residents: Residents) -> list[Member[Task, Answer]]:
+    """Returns the members whose catalogue numbers mean what the models mean by them, and refuses the others."""
     ours = []
     for member in members:
-        if member.payload.catalogue_id == generation.catalogue.catalogue_id:
+        if member.payload.catalogue_id == residents.catalogue.catalogue_id:
             ours.append(member)
         else:
             member.answer(catalogue_replaced())
     return ours
+
+
+def _by_generation(
+    members: Sequence[Member[Task, Answer]], residents: Residents
+) -> list[tuple[Generation, list[Member[Task, Answer]]]]:
+    """Returns the members by who is to answer them, and refuses those whose model has left meanwhile."""
+    groups: dict[str, tuple[Generation, list[Member[Task, Answer]]]] = {}
+    for member in members:
+        generation = residents.of(member.payload.model_version)
+        if generation is None:
+            member.answer(
+                Unavailable("another model serves since you asked", reason="MODEL_REPLACED", retry_after_s=_AT_ONCE_S)
+            )
+        elif isinstance(member.payload, RatingTask) and generation.checkpoint.model.rating_scale is None:
+            member.answer(no_ratings(generation))
+        else:
+            groups.setdefault(generation.checkpoint.version, (generation, []))[1].append(member)
+    return list(groups.values())

@@ -84,7 +84,7 @@ class UserQuery:
 class RatingTask:
     """Wants the rating of pair p: user `positions[p]` and movie `movie_numbers[p]`, -1 where there is no such movie.
 
-    With `with_deviations` also how far each may be off.
+    With `with_deviations` also how far each may be off. `model_version` says who answers: None is who serves then.
     """
 
     catalogue_id: str
@@ -92,6 +92,7 @@ class RatingTask:
     positions: NDArray[np.int64]
     movie_numbers: NDArray[np.int64]
     with_deviations: bool = False
+    model_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +104,7 @@ class TopKTask:
     wish: Wish
     movie_filter: MovieFilter
     exclude_seen: bool
+    model_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +116,7 @@ class SimilarTask:
     k: int
     movie_filter: MovieFilter
     users: Sequence[UserQuery] = field(default=(), init=False)
+    model_version: str | None = None
 
 
 Task = RatingTask | TopKTask | SimilarTask

@@ -29,7 +29,15 @@ class ModelSettings(ServiceSettings):
     label: str = Field(
         default=STABLE,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="Label of the checkpoint that is served; it is looked up at start.",
+        description="Label of the checkpoint that is served; where it is moved to is followed.",
+    )
+    also_labels: tuple[str, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Further labels, as a JSON list, whose checkpoints are in memory for requests that name them.",
+    )
+    registry_poll_s: float = Field(
+        default=2.0, ge=0.05, le=3600, description="How often the labels of the registry are looked at, in seconds."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where weights and embeddings live; auto takes CUDA if there is a device."
@@ -38,6 +46,11 @@ class ModelSettings(ServiceSettings):
     metrics_listen: OptionalListenAddress = Field(
         default="127.0.0.1:51052",
         description="host:port of the HTTP server with /metrics; port 0 takes a free one and logs it, `off` none.",
+    )
+    admin_listen: OptionalListenAddress = Field(
+        default="127.0.0.1:50053",
+        description="host:port of ModelAdminService, which shows and moves models; port 0 takes a free one and logs "
+        "it, `off` none.",
     )
     feature_service: str = Field(
         default="127.0.0.1:50051", min_length=1, description="host:port, or any gRPC target, of feature_service."

@@ -13,6 +13,7 @@ REAL_DATA_VARIABLE = "MARQUEE_DATA"
 
 # Services of several tests run at a time; processes inherit it.
 os.environ.update(FEATURE_METRICS_LISTEN="127.0.0.1:0", MODEL_METRICS_LISTEN="127.0.0.1:0")
+os.environ.setdefault("MODEL_ADMIN_LISTEN", "127.0.0.1:0")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 STOP_TIMEOUT_S = 20.0
 LAST_LOG_LINES = 15
 # So that processes of one machine do not meet on the default; a setting or the environment names a port.
-_FREE_METRICS_PORTS = {"FEATURE_METRICS_LISTEN": "127.0.0.1:0", "MODEL_METRICS_LISTEN": "127.0.0.1:0"}
+_FREE_PORTS = dict.fromkeys(("FEATURE_METRICS_LISTEN", "MODEL_METRICS_LISTEN", "MODEL_ADMIN_LISTEN"), "127.0.0.1:0")
 
 
 class StackError(Exception):
@@ -52,7 +52,7 @@ class ServiceProcess:
             # A session of its own: Ctrl-C at the terminal reaches only us, and we stop the services in their order.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
-                env={**_FREE_METRICS_PORTS, **os.environ, **self._settings},
+                env={**_FREE_PORTS, **os.environ, **self._settings},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

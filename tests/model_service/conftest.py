@@ -100,6 +100,8 @@ def start(registry, features):
             "catalogue_poll_s": 0.05,
             "catalogue_min_interval_s": 0.0,
             "retry_s": 0.05,
+            "registry_poll_s": 0.05,
+            "admin_listen": "off",
             "drain_timeout_s": 1.0,
         }
         model_settings = ModelSettings(**{**given, **settings})

@@ -44,7 +44,7 @@ async def bench(train, features):
         async with open_channel(features.address) as channel:
             reader = FeatureReader(channel, timeout_s=5.0)
             generations = Generations(CatalogueMirror(reader, run), run, 0.0, 1.0)
-            generations.answer_from(await generations.prepare(loaded))
+            await generations.answer_from(await generations.prepare(loaded, run))
             pipeline = Pipeline(
                 NearFeatures(reader, NearCache(0), time.time),
                 generations,

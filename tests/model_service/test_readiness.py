@@ -108,31 +108,19 @@ async def test_a_checkpoint_that_answers_otherwise_than_when_written_is_refused(
 
 async def test_a_model_that_fails_the_warm_up_does_not_serve(start, train, monkeypatch):
     """What fails made-up users would fail every caller."""
-    from model_service import readiness
+    from model_service import rollout
 
     def fail(*arguments):
         raise RuntimeError("the device is on fire")
 
     train("v1")
-    monkeypatch.setattr(readiness, "warm_up", fail)
+    monkeypatch.setattr(rollout, "warm_up", fail)
     with capture_logs() as logs:
         async with start(ready=False) as model:
             found = await reasons(logs, "checkpoint")
             await until_serving(model.channel, wanted=False)
 
     assert found == ["RuntimeError, see the log"]
-
-
-async def test_a_restart_picks_up_the_new_stable(start, train):
-    """The version that is resident stays until then."""
-    train("v1")
-    async with start() as model:
-        train("v2")
-        before = (await model.PredictRating(RATE)).model_version
-    async with start() as model:
-        after = (await model.PredictRating(RATE)).model_version
-
-    assert (before, after) == ("v1", "v2")
 
 
 async def test_another_label_can_be_served(start, train):

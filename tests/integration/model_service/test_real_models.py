@@ -73,7 +73,7 @@ def registry(request: pytest.FixtureRequest, data: Dataset, tmp_path_factory: py
 @pytest.fixture(params=DEVICES)
 def generation(request: pytest.FixtureRequest, registry: Registry, data: Dataset) -> Generation:
     """The checkpoint, found and checked as the service does, over a catalogue with two movies more."""
-    loaded = CheckpointLoader(registry, "stable", torch.device(request.param)).load()
+    loaded = CheckpointLoader(registry, torch.device(request.param)).load("v1")
     movies = [
         CatalogueMovie(number, movie_id, data.movies.titles[number], None, tuple(data.movies.genres[number]))
         for number, movie_id in enumerate(data.movies.movie_ids)
