@@ -84,6 +84,10 @@ test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on
 test-cluster: setup ## The store's tests again, on a Redis cluster of three masters and three replicas
 	MARQUEE_TEST_REDIS=cluster OMP_NUM_THREADS=1 $(BIN)/pytest tests/feature_service -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Kill services and servers under load; what was acknowledged is there, once (some ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -m faults --timeout 900 $(ARGS)
+
 .PHONY: test-containers
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
