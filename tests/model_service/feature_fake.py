@@ -40,6 +40,9 @@ class FeatureFake:
         self.window = 200
         self.changes = None
         self.held_back = False
+        self.epoch = EPOCH
+        self.is_live = True
+        self.is_silent = False
 
     def follow(self):
         """Tells changes from here on."""
@@ -48,6 +51,10 @@ class FeatureFake:
     def lose_the_feed(self):
         """Ends the feed; a subscriber who comes again is told to begin anew."""
         self.changes.put_nowait(None)
+
+    def say(self, **fields):
+        """Says something on the feed; keyword arguments as of the message."""
+        self.changes.put_nowait(feature_service_pb2.StreamChangesResponse(position="1", **fields))
 
     def put_movie(self, movie_id, **fields):
         """Adds or changes a movie; keyword arguments as of the message."""
@@ -155,21 +162,24 @@ class FeatureFake:
         """Tells that it is live, then every change."""
         if self.changes is None:
             raise Unavailable("nobody tells", retry_after_s=0.5)
+        self.is_live = True
         yield feature_service_pb2.StreamChangesResponse(position="1", reset=True, live=True)
         while True:
             try:
                 async with asyncio.timeout(0.5):
-                    user_id = await self.changes.get()
+                    change = await self.changes.get()
             except TimeoutError:
-                yield feature_service_pb2.StreamChangesResponse(position="1", live=True)
+                if not self.is_silent:
+                    yield feature_service_pb2.StreamChangesResponse(position="1", live=self.is_live)
                 continue
-            if user_id is None:
+            if change is None:
                 return
-            yield feature_service_pb2.StreamChangesResponse(position="1", user_ids=[user_id], live=True)
+            self.is_live = change.live
+            yield change
 
     def version_of(self, user_id):
         """Returns the user_version."""
-        return f"{EPOCH}.7.{self.versions.get(user_id, 0)}"
+        return f"{self.epoch}.7.{self.versions.get(user_id, 0)}"
 
     async def _unused(self, request, call):
         raise NotImplementedError
@@ -187,7 +197,7 @@ class FeatureFake:
     def _change(self, user_id):
         self.versions[user_id] = self.versions.get(user_id, 0) + 1
         if self.changes is not None and not self.held_back:
-            self.changes.put_nowait(user_id)
+            self.say(user_ids=[user_id], live=True)
         return self.version_of(user_id)
 
 

@@ -25,6 +25,10 @@ class HandMadePairwise(PairwiseModel):
     def rating_scale(self):
         return self._factored.rating_scale
 
+    @property
+    def batches(self):
+        return self._factored.batches
+
     def embed_movies(self, movies):
         embedded = self._factored.embed_movies(movies)
         inputs = torch.cat([embedded.rating_vectors, embedded.ranking_biases[:, None]], dim=-1)  # [M, 3]

@@ -100,13 +100,15 @@ def mixed_tasks(stored):
         return Watched(numbers, rng.integers(1, 6, 6).astype(np.float32), None)
 
     def user():
-        kind = rng.integers(4)
+        kind = rng.integers(5)
         if kind == 0:
             return UserQuery(None, ProfileFields(gender="F"), history=watched())
         if kind == 1:
             return UserQuery(str(rng.choice(ids)), session=watched())
         if kind == 2:
             return UserQuery("nobody")
+        if kind == 3:
+            return UserQuery(str(rng.choice(ids)))
         return UserQuery(str(rng.choice(ids)), ProfileFields(gender="M"))
 
     def movie_filter():
@@ -172,6 +174,42 @@ def test_a_batch_of_mixed_requests_equals_single_ones(bench, stored):
     for task, answer in zip(tasks, together, strict=True):
         [alone] = work.answer([task], stored, generation, NOW_MS)
         assert_equal_answers(answer, alone)
+
+
+def test_users_who_were_embedded_before_are_answered_alike(bench, stored):
+    """Beside others who go through the tower; made up or added to for one request is nobody who is kept."""
+    work, generation = bench
+    tasks = mixed_tasks(stored)
+    queries = [query for task in tasks for query in task.users]
+    as_stored = {query.user_id for query in queries if query.is_as_stored} - {"nobody"}
+
+    first, made = work.answer_and_embed(tasks, StoredUsers(stored.users, kept=True), generation, NOW_MS)
+    generation.checkpoint.model.batches.clear()
+    second, anew = work.answer_and_embed(tasks, StoredUsers(stored.users, made, kept=True), generation, NOW_MS)
+
+    assert set(made) == as_stored
+    assert anew == {}
+    assert generation.checkpoint.model.batches[0] < len(queries)
+    for answer, expected in zip(second, first, strict=True):
+        assert_equal_answers(answer, expected)
+
+
+def test_only_users_who_were_embedded_before_need_no_tower(bench, stored):
+    """A batch of nobody else runs none, but for what explanations leave out in turn."""
+    work, generation = bench
+    users = [UserQuery(user_id) for user_id in list(stored.users)[:5]]
+    tasks = [
+        TopKTask("c", users[:3], Wish(10), MovieFilter(), True),
+        RatingTask("c", users[2:], np.array([0, 1, 2]), np.array([3, 4, 5])),
+    ]
+
+    first, made = work.answer_and_embed(tasks, StoredUsers(stored.users, kept=True), generation, NOW_MS)
+    generation.checkpoint.model.batches.clear()
+    second, _ = work.answer_and_embed(tasks, StoredUsers(stored.users, made, kept=True), generation, NOW_MS)
+
+    assert generation.checkpoint.model.batches == []
+    for answer, expected in zip(second, first, strict=True):
+        assert_equal_answers(answer, expected)
 
 
 def test_both_paths_give_the_same_answers(bench, stored):

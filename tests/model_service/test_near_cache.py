@@ -1,13 +1,8 @@
 """Whatever happens in whatever order, no answer is older than the cache was told."""
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
 from model_service.near_cache import Cached, Lookup, NearCache
 
 USERS = ["a", "b", "c"]
-FEW = ["a", "b"]
 
 
 def entry(counter: int, size_bytes: int = 10, expires_at_ms: int = 0) -> Cached[int]:
@@ -110,87 +105,25 @@ def test_the_least_recently_asked_for_goes_first() -> None:
     assert cache.size_bytes == 30
 
 
-class AgainstAModel(RuleBasedStateMachine):
-    """A store that changes, a feed that tells of it later or breaks, reads that take their time.
+def test_what_was_worked_out_goes_with_the_value() -> None:
+    """It is kept with the value that it came from, counts for the bytes, and is lost with it."""
+    cache = live()
+    fill(cache, "a", entry(7))
+    cache.amend("a", 7, 70, 5)
+    cache.amend("a", 6, 60, 5)
 
-    The model is what a caller may expect: an answer from the cache includes every change that the cache was told of,
-    and every change that the caller knows of.
-    """
-
-    @initialize()
-    def begin(self) -> None:
-        self.cache: NearCache[int] = NearCache(25)
-        self.now_ms = 0
-        self.stored = dict.fromkeys(FEW, 0)
-        self.expires = dict.fromkeys(FEW, 0)
-        self.told = dict.fromkeys(FEW, 0)
-        self.untold: list[tuple[str, int]] = []
-        self.readings: list[tuple[object, dict[str, Cached[int]]]] = []
-        self.connected = True
-        self.cache.reset(live=True)
-
-    @rule(user=st.sampled_from(FEW), ttl_ms=st.sampled_from([0, 4, 8]))
-    def write(self, user: str, ttl_ms: int) -> None:
-        self.stored[user] += 1
-        self.expires[user] = self.now_ms + ttl_ms if ttl_ms else 0
-        self.untold.append((user, self.stored[user]))
-
-    @precondition(lambda self: self.connected and self.untold)
-    @rule(number=st.integers(1, 3))
-    def tell(self, number: int) -> None:
-        for user, counter in self.untold[:number]:
-            self.told[user] = counter
-        self.cache.invalidate([user for user, _ in self.untold[:number]])
-        del self.untold[:number]
-
-    @rule(comes_back=st.booleans())
-    def break_the_feed(self, comes_back: bool) -> None:
-        self.cache.reset(live=False)
-        self.connected = comes_back
-        if comes_back:
-            self.told = dict(self.stored)
-            self.untold = []
-            self.cache.reset(live=True)
-
-    @rule(users=st.sets(st.sampled_from(FEW), min_size=1))
-    def begin_a_read(self, users: set[str]) -> None:
-        reading = self.cache.begin()
-        found = {
-            user: Cached(self.stored[user], self.stored[user], 10, self.expires[user])
-            for user in users
-            if not 0 < self.expires[user] <= self.now_ms
-        }
-        self.readings.append((reading, found))
-
-    @precondition(lambda self: self.readings)
-    @rule(which=st.integers(0, 5), fails=st.booleans())
-    def end_a_read(self, which: int, fails: bool) -> None:
-        reading, found = self.readings.pop(which % len(self.readings))
-        if fails:
-            self.cache.fail(reading)  # type: ignore[arg-type]
-        else:
-            self.cache.end(reading, found.items())  # type: ignore[arg-type]
-
-    @rule(ms=st.integers(1, 2))
-    def pass_time(self, ms: int) -> None:
-        self.now_ms += ms
-
-    @invariant()
-    def every_answer_is_what_a_caller_may_expect(self) -> None:
-        for user, stored in self.stored.items():
-            for at_least in (0, stored):
-                answered = self.cache.get(user, at_least, self.now_ms)
-                if answered is None:
-                    continue
-                assert self.connected
-                assert answered >= max(self.told[user], at_least)
-                if answered == stored:
-                    assert not 0 < self.expires[user] <= self.now_ms
-
-    @invariant()
-    def it_stays_within_its_bytes(self) -> None:
-        assert self.cache.size_bytes <= 25
+    assert cache.get("a", 0, 0) == 70
+    assert cache.size_bytes == 15
+    cache.invalidate(["a"])
+    cache.amend("a", 70, 71, 5)
+    assert cache.get("a", 0, 0) is None
 
 
-AgainstAModel.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestAgainstAModel = AgainstAModel.TestCase
+def test_a_value_that_would_not_do_is_passed_by() -> None:
+    """It stays for those for whom it will do."""
+    cache = live()
+    fill(cache, "a", entry(7))
+
+    assert cache.get("a", 0, 0, lambda value: value > 7) is None
+    assert cache.get("a", 0, 0, lambda value: value == 7) == 7
+    assert cache.counts == {Lookup.HIT: 1, Lookup.MISS: 0, Lookup.BYPASS: 1}

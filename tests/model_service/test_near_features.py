@@ -7,6 +7,7 @@ import grpc
 import pytest
 from marquee.client.errors import read_error
 from marquee.v1 import model_service_pb2 as pb
+from structlog.testing import capture_logs
 
 from model_service.near_features import newer_version
 from tests.model_service.feature_fake import EPOCH
@@ -94,18 +95,68 @@ async def test_a_write_is_read_by_who_knows_of_it(model, features):
     assert others.user_version in (before.user_version, version)
 
 
-async def test_a_version_that_the_store_does_not_have_is_not_answered(model, features):
-    """Never silently older: neither from near nor from the store."""
-    await top(model, "carl")
+async def rate(stub, user_id, version=""):
+    user = pb.UserSelector(user_id=user_id, min_user_version=version)
+    return await stub.PredictRating(pb.PredictRatingRequest(user=user, movie_id="big"))
+
+
+async def rate_many(stub, user_id, version=""):
+    request = pb.BatchPredictRatingsRequest(
+        user_ids=[user_id], movie_ids=["big"], user_indices=[0], movie_indices=[0], min_user_versions=[version]
+    )
+    reply = await stub.BatchPredictRatings(request)
+    return reply.statuses[0], reply.user_versions[0]
+
+
+async def top_many(stub, user_id, version=""):
+    users = [pb.UserSelector(user_id=user_id, min_user_version=version)]
+    [result] = (await stub.BatchTopK(pb.BatchTopKRequest(users=users, k=10))).results
+    return result.status, result.user_version
+
+
+@pytest.mark.parametrize("ask", [top, rate])
+async def test_a_version_that_the_store_does_not_have_is_not_answered(model, features, ask):
+    """Never silently older: neither from near nor from the store; one of another store cannot be compared at all."""
+    features.held_back = True
+    await ask(model, "carl")
+    version = features.watch("carl", "alien", 2000)
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await top(model, "carl", f"{EPOCH}.7.99")
+        await ask(model, "carl", f"{EPOCH}.7.99")
     with pytest.raises(grpc.aio.AioRpcError) as foreign:
-        await top(model, "carl", "fedcba9876543210.7.1")
+        await ask(model, "carl", "fedcba9876543210.7.1")
 
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     assert read_error(refused.value).retry_after_s
     assert foreign.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert (await ask(model, "carl", version)).user_version == version
+
+
+@pytest.mark.parametrize("ask", [top_many, rate_many])
+async def test_a_row_whose_version_the_store_does_not_have_is_not_answered(model, features, ask):
+    """As alone; the row's status says which of both it is."""
+    features.held_back = True
+    await ask(model, "carl")
+    version = features.watch("carl", "alien", 2000)
+
+    assert (await ask(model, "carl", f"{EPOCH}.7.99"))[0] == pb.ROW_STATUS_USER_NOT_CURRENT
+    assert (await ask(model, "carl", "fedcba9876543210.7.1"))[0] == pb.ROW_STATUS_FOREIGN_USER_VERSION
+    assert await ask(model, "carl", version) == (pb.ROW_STATUS_OK, version)
+
+
+async def test_a_store_that_was_restored_is_noticed_by_its_versions(model, features):
+    """Its epoch is another: whoever is near is of the store before, and is read again as soon as one row says so."""
+    features.held_back = True
+    await top(model, "carl")
+    features.epoch = "fedcba9876543210"
+    version = features.watch("carl", "alien", 2000)
+
+    with capture_logs() as logs:
+        users = [pb.UserSelector(user_id=user_id) for user_id in ("carl", "dora")]
+        both = await model.BatchTopK(pb.BatchTopKRequest(users=users, k=10))
+
+    assert [result.user_version for result in both.results] == [version, features.version_of("dora")]
+    assert [log["event"] for log in logs] == ["store_replaced"]
 
 
 async def test_a_lost_feed_is_no_reason_to_answer_from_before(model, features):
@@ -155,10 +206,10 @@ async def test_a_replaced_catalogue_empties_what_is_near(model, features):
 
 
 async def test_without_room_nothing_is_near(start, train, features):
-    """Every answer is read for, which is so unless the setting says otherwise."""
+    """The setting turns it off: every answer is read for."""
     features.follow()
     train("v1")
-    async with start(feature_service=features.address) as stub:
+    async with start(near_cache_bytes=0) as stub:
         for _ in range(3):
             await top(stub, "carl")
 
