@@ -22,8 +22,10 @@ from feature_service.keys import NUM_PARTITIONS
 from feature_service.log_keeper import keep_trimmed
 from feature_service.readiness import REDIS, Readiness
 from feature_service.redis_link import RedisLink
+from feature_service.redis_meter import RedisMeter
 from feature_service.settings import EMBEDDED, FeatureSettings
 from feature_service.store import StoreMarks
+from feature_service.store_metrics import StoreMeasure, keep_measured, tell_changes, tell_events, tell_store
 from feature_service.users import Users
 from service_runtime import logs
 from service_runtime.health import Health
@@ -48,6 +50,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             max_connections=settings.redis_connections,
             num_replicas_to_wait_for=1 if settings.write_ack == "replica" else 0,
             security=settings.redis_security(),
+            meter=RedisMeter(observed.metrics),
         )
         stack.push_async_callback(link.close)
 
@@ -61,6 +64,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         )
         event_log = EventLog(link, marks, now_ms, max_age_ms=int(settings.log_max_age_s * 1000))
         changes = ChangeRing(settings.change_ring_size)
+        measure = StoreMeasure()
         max_ahead_ms = int(settings.event_max_ahead_s * 1000)
         handlers = FeatureHandlers(users, histories, catalogue, event_log, changes, marks, now_ms, max_ahead_ms)
 
@@ -70,9 +74,13 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             Readiness(link, catalogue, health, rng, embedded).keep(),
             keep_trimmed(event_log, rng),
             ChangeWatch(link, changes, rng, time.monotonic).keep(),
+            keep_measured(measure, marks, event_log, rng),
         ):
             stack.push_async_callback(_cancel, asyncio.create_task(background))
         health.tell(observed.metrics)
+        tell_store(observed.metrics, measure, now_ms)
+        tell_changes(observed.metrics, changes)
+        tell_events(observed.metrics, handlers.event_outcomes)
         server = Server(
             [service],
             health,

@@ -52,6 +52,22 @@ class ChangeRing:
         self._live = False
         self._news = asyncio.Event()
         self._num_subscribers = 0
+        self._num_told = 0
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest change since the feed last began."""
+        return self._newest
+
+    @property
+    def num_told(self) -> int:
+        """How many changes were ever told."""
+        return self._num_told
+
+    @property
+    def is_live(self) -> bool:
+        """Whether changes are told."""
+        return self._live
 
     @property
     def num_subscribers(self) -> int:
@@ -62,6 +78,7 @@ class ChangeRing:
         """Tells of changes; without any, that there are none."""
         for change in (*user_ids, None) if catalogue else user_ids:
             self._newest += 1
+            self._num_told += 1
             self._changes[self._newest % len(self._changes)] = change
         self._wake()
 

@@ -19,6 +19,8 @@ from service_runtime.errors import FailedPrecondition
 
 _TRIMMED_AT_ONCE = 1000
 _PARTITIONS = range(NUM_PARTITIONS)
+MAX_EXPORTS_MEASURED = 20
+"""Their names are callers'; more of them than anybody runs would be more than an operator should have to look at."""
 
 Positions = tuple[int, ...]
 """Of each partition, the position of the newest entry that was read; 0 before the first."""
@@ -49,6 +51,40 @@ class LogPage:
     num_behind: int
     epoch: str
     pointer: CataloguePointer
+
+
+@dataclass(frozen=True, slots=True)
+class ExportMeasure:
+    """How far behind a registered export is.
+
+    Attributes:
+        name: Whose.
+        num_behind: Entries that he has not taken.
+        waits_since_ms: When the oldest of them was written; None if there is none.
+    """
+
+    name: str
+    num_behind: int
+    waits_since_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogMeasure:
+    """How large the log is.
+
+    Attributes:
+        num_entries: Entries that are there.
+        num_written: Entries ever written.
+        oldest_ms: When the oldest was written; None if there is none.
+        num_exports: Registered exports.
+        exports: The first `MAX_EXPORTS_MEASURED` of them by name.
+    """
+
+    num_entries: int = 0
+    num_written: int = 0
+    oldest_ms: int | None = None
+    num_exports: int = 0
+    exports: Sequence[ExportMeasure] = ()
 
 
 class EventLog:
@@ -124,6 +160,28 @@ class EventLog:
             raise FailedPrecondition("the position is of another store", reason="FOREIGN_EPOCH")
         await self._link.command("HSET", keys.EXPORTS, name.encode(), pack_positions(asked[1]))
 
+    async def measure(self) -> LogMeasure:
+        """Returns how large the log is and how far its registered exports are behind."""
+        exports = {name.decode(): unpack_positions(value) for name, value in (await self._exports()).items()}
+        newest, oldest = await self._heads((0,) * NUM_PARTITIONS)
+        lengths = [last - first[0] + 1 if first is not None else 0 for last, first in zip(newest, oldest, strict=True)]
+        measured = []
+        for name in sorted(exports)[:MAX_EXPORTS_MEASURED]:
+            ends, unread = await self._heads(exports[name])
+            num_behind = sum(max(0, end - have) for end, have in zip(ends, exports[name], strict=True))
+            measured.append(ExportMeasure(name, num_behind, _earliest(unread)))
+        return LogMeasure(sum(lengths), sum(newest), _earliest(oldest), len(exports), measured)
+
+    async def _heads(self, since: Positions) -> tuple[list[int], list[tuple[int, int] | None]]:
+        """Returns of each partition its newest position, and position and time of the first entry after a position."""
+        commands: list[Command] = []
+        for partition in _PARTITIONS:
+            # In this order, as in `read`: what is found is counted.
+            commands += [_range(partition, since[partition] + 1, 1), ("GET", log_position(partition))]
+        answers = await self._link.commands(commands)
+        firsts = [(_number(rows[0][0]), int(rows[0][1][b"t"])) if rows else None for rows in answers[::2]]
+        return [int(value or 0) for value in answers[1::2]], firsts
+
     async def trim(self) -> int:
         """Drops entries that are too old and that nobody holds; returns how many."""
         held = [unpack_positions(value) for value in (await self._exports()).values()]
@@ -154,6 +212,10 @@ class EventLog:
     async def _exports(self) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = await self._link.command("HGETALL", keys.EXPORTS)
         return found
+
+
+def _earliest(entries: Sequence[tuple[int, int] | None]) -> int | None:
+    return min((written_ms for _, written_ms in filter(None, entries)), default=None)
 
 
 def position_token(epoch: str, positions: Positions) -> str:

@@ -29,8 +29,20 @@ _STATUS = {
 }
 
 
+_OUTCOME = {
+    pb2.EVENT_STATUS_APPLIED: "applied",
+    pb2.EVENT_STATUS_DUPLICATE: "duplicate",
+    pb2.EVENT_STATUS_STALE: "stale",
+    pb2.EVENT_STATUS_REFUSED: "refused",
+}
+
+
 class FeatureHandlers:
-    """The handlers; `service_runtime.server` calls them by the names of the RPCs."""
+    """The handlers; `service_runtime.server` calls them by the names of the RPCs.
+
+    Attributes:
+        event_outcomes: Events that were taken in so far, by what came of them.
+    """
 
     def __init__(
         self,
@@ -50,6 +62,7 @@ class FeatureHandlers:
         self._changes = changes
         self._marks = marks
         self._now_ms = now_ms
+        self.event_outcomes = dict.fromkeys(_OUTCOME.values(), 0)
         self._max_ahead_ms = max_ahead_ms
 
     async def batch_get_users(self, request: pb2.BatchGetUsersRequest, call: Call) -> pb2.BatchGetUsersResponse:
@@ -158,6 +171,8 @@ class FeatureHandlers:
         outcomes = await self._histories.write(list(accepted.values()))
         for position, (outcome, version) in zip(accepted, outcomes, strict=True):
             results[position] = pb2.EventResult(status=_STATUS[outcome], user_version=version)
+        for result in results.values():
+            self.event_outcomes[_OUTCOME[result.status]] += 1
         return pb2.WriteEventsResponse(results=[results[position] for position in range(len(request.events))])
 
     async def delete_user(self, request: pb2.DeleteUserRequest, call: Call) -> pb2.DeleteUserResponse:

@@ -9,6 +9,7 @@ deadline has passed.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -22,8 +23,9 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
 from feature_service.redis_failures import failure_of
+from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
-from service_runtime.errors import Unavailable
+from service_runtime.errors import ServiceError, Unavailable
 
 _log = structlog.get_logger(__name__)
 # Bounds how long one command keeps Redis from other callers: a user is 5 kB at most, so some 10 MB.
@@ -56,6 +58,7 @@ class RedisLink:
         max_connections: int,
         num_replicas_to_wait_for: int = 0,
         security: RedisSecurity | None = None,
+        meter: RedisMeter | None = None,
     ) -> None:
         """Stores where Redis is; it connects with the first command.
 
@@ -65,7 +68,9 @@ class RedisLink:
             max_connections: How many commands may be under way; further ones wait.
             num_replicas_to_wait_for: How many replicas must have a write before it counts as done.
             security: Who we are, and whom we trust.
+            meter: Is told what it takes and how it fails.
         """
+        self._meter = meter
         self._timeout_s = timeout_s
         self._security = security or RedisSecurity()
         self._num_replicas_to_wait_for = num_replicas_to_wait_for
@@ -141,7 +146,7 @@ class RedisLink:
         Raises:
             Unavailable: Redis cannot be asked.
         """
-        return await self._tried(lambda: self._command(command))
+        return await self._tried(lambda: self._command(command), str(command[0]))
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands in one round trip and returns their answers; they are not one transaction.
@@ -149,7 +154,7 @@ class RedisLink:
         Raises:
             Unavailable: Redis cannot be asked, or failed after some of them.
         """
-        return await self._tried(lambda: self._pipeline(commands, 0))
+        return await self._tried(lambda: self._pipeline(commands, 0), "pipeline")
 
     async def write(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands as `commands` does and returns when as many replicas as configured have what they wrote.
@@ -157,7 +162,7 @@ class RedisLink:
         Raises:
             Unavailable: As `commands`, or there are too few replicas: what was written may be lost if Redis fails over.
         """
-        return await self._tried(lambda: self._pipeline(commands, self._num_replicas_to_wait_for))
+        return await self._tried(lambda: self._pipeline(commands, self._num_replicas_to_wait_for), "write")
 
     async def _command(self, command: Command) -> Any:
         return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -220,12 +225,23 @@ class RedisLink:
                 answer.set_result(values[position : position + len(keys)])
             position += len(keys)
 
-    async def _tried(self, once: Callable[[], Awaitable[T]]) -> T:
+    async def _tried(self, once: Callable[[], Awaitable[T]], command: str) -> T:
         """Does something until it succeeds, there is no sense in another try, or the time of one command is over."""
-        async with self._translated(), asyncio.timeout(self._timeout_s):
-            return await self._retry.call_with_retry(once, self._on_failure, is_retryable=self._passes)
+        began = time.perf_counter()
+        try:
+            async with self._translated(), asyncio.timeout(self._timeout_s):
+                return await self._retry.call_with_retry(once, self._on_failure, is_retryable=self._passes)
+        except ServiceError as error:
+            if self._meter is not None:
+                self._meter.failed(error.reason)
+            raise
+        finally:
+            if self._meter is not None:
+                self._meter.took(command, time.perf_counter() - began)
 
     def _passes(self, error: Exception) -> bool:
+        if self._meter is not None:
+            self._meter.try_failed()
         failure = failure_of(error, on_cluster=self.on_cluster)
         return failure is not None and failure.passes
 
