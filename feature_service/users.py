@@ -78,14 +78,31 @@ class Users:
     """The users of the store."""
 
     def __init__(
-        self, link: RedisLink, marks: StoreMarks, now_ms: Callable[[], int], *, log_entries: int, lifetimes: Lifetimes
+        self,
+        link: RedisLink,
+        marks: StoreMarks,
+        now_ms: Callable[[], int],
+        *,
+        log_entries: int,
+        lifetimes: Lifetimes,
+        max_ahead_ms: int = 86_400_000,
     ) -> None:
-        """Stores where users are, how many entries the log of a partition keeps at most, and how long data lives."""
+        """Stores where users are.
+
+        Args:
+            link: Redis.
+            marks: The store's marks.
+            now_ms: Gives the time.
+            log_entries: Entries that the event log of a partition keeps at most.
+            lifetimes: How long data lives.
+            max_ahead_ms: How far ahead of the clock events may be; imports may be further, which counts for nothing.
+        """
         self._link = link
         self._marks = marks
         self._now_ms = now_ms
         self._log_entries = log_entries
         self._lifetimes = lifetimes
+        self._max_ahead_ms = max_ahead_ms
 
     async def read(self, user_ids: Sequence[str], *, with_seen: bool = False) -> StoredUsers:
         """Returns users in the order of their ids, in one read."""
@@ -135,7 +152,8 @@ class Users:
         partition = place.partition
         logs = (log_position(partition), event_log(partition))
         touched = (version_counter(partition), *logs, place.state, place.tombstone, place.seen)
-        arguments = (self._now_ms(), self._log_entries, place.digest)
+        now_ms = self._now_ms()
+        arguments = (now_ms, self._log_entries, place.digest, now_ms + self._max_ahead_ms)
         evaluate = ("EVAL", script("delete_user"), len(touched), *touched, *arguments)
         marks, (existed, counter) = await self._link.write([("MGET", *STORE_KEYS), evaluate])
         epoch, _ = await self._marks.resolve(marks)

@@ -34,10 +34,11 @@ for position = 1, (#KEYS - 1) / 3 do
   end
   -- No field and no bytes are the same, so that a cleared profile leaves the bytes of one that never was.
   local profile = known and table.concat(fields) or ""
-  local changed = not user.stored or profile ~= user.profile
-  if changed or profile_ttl > 0 then
+  local changed = not user.stored or user.expired or profile ~= user.profile
+  local profile_until = profile_ttl > 0 and now + profile_ttl or 0
+  if changed or profile_until ~= user.profile_until then
     user.version = changed and next_version() or user.version
-    user.profile, user.profile_until = profile, profile_ttl > 0 and now + profile_ttl or 0
+    user.profile, user.profile_until = profile, profile_until
     write_state(state_key, seen_key, user, visible)
   end
   replies[position] = user.version

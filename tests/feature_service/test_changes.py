@@ -72,6 +72,13 @@ async def test_every_kind_of_change_is_told(stub, feed):
     assert (await feed.until(lambda answer: answer.catalogue_changed)).live
 
 
+async def test_the_deletion_of_who_is_not_stored_is_told(stub, feed):
+    """A trained model may know him, and must not answer from what it learnt of him."""
+    await stub.DeleteUser(pb2.DeleteUserRequest(user_id="stranger"))
+
+    await feed.until(lambda answer: "stranger" in answer.user_ids)
+
+
 async def test_a_change_by_another_replica_is_told(stub, feed, redis_settings):
     """The feed comes from Redis, not from the calls of this process."""
     settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)

@@ -140,6 +140,49 @@ async def test_versions_never_go_back(store, link):
     assert not forgotten.includes(rewritten)
 
 
+async def test_a_history_that_lives_for_ever_from_now_on_keeps_what_was_seen(link, marks):
+    """The end that the seen set had from before is taken away with that of the history."""
+    await Store(link, marks, history_ms=HOUR_MS).watch(1)
+    await Store(link, marks, history_ms=0).watch(2)
+
+    assert await link.command("PTTL", user_keys("u").seen) == -1
+
+
+async def test_a_profile_written_again_lives_as_long_as_is_set_now(link, marks):
+    """Also if it is the same and lives for ever from now on."""
+    await Store(link, marks, profile_ms=HOUR_MS).upsert(30)
+    store = Store(link, marks, profile_ms=0)
+    await store.upsert(30)
+    store.pass_hours(2)
+
+    assert (await store.read()).profile.age == 30
+
+
+async def test_who_is_stored_again_after_all_expired_is_new(link, marks):
+    """He is found, though nothing is known of him, and readers with the old version are told."""
+    store = Store(link, marks, profile_ms=0)
+    await store.watch(1)
+    store.pass_hours(3)
+    expired = await store.read()
+    await store.users.upsert({"u": ProfileChange(Profile(), frozenset())})
+    again = await store.read()
+
+    assert (expired.expired, again.expired) == (True, False)
+    assert again.header is not None
+    assert not UserVersion.parse(expired.version).includes(UserVersion.parse(again.version))
+
+
+async def test_a_cleared_profile_is_not_taken_for_an_expired_one(link, marks):
+    """The history expired long before; that is over once the user was written since."""
+    store = Store(link, marks, profile_ms=0)
+    await store.watch(1)
+    store.pass_hours(3)
+    await store.upsert(30)
+    await store.users.upsert({"u": ProfileChange(Profile(), frozenset({"age"}))})
+
+    assert not (await store.read()).expired
+
+
 async def test_redis_forgets_what_expired_a_while_ago(link, marks):
     """State and seen set have an end; a user with a part that lives for ever has none."""
     until = []

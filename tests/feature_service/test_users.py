@@ -1,5 +1,7 @@
 """Users are stored, read in two layouts, changed and forgotten."""
 
+import time
+
 import numpy as np
 import pytest
 from marquee.client.columns import decode_user_columns
@@ -204,6 +206,29 @@ async def test_events_from_before_the_deletion_stay_forgotten(stub):
     assert [entry.movie_id for entry in user.history] == ["m2", "m3"]
     assert user.num_watched == 2
     assert user.deleted_at.ToMilliseconds() == deleted_at_ms
+
+
+async def test_an_event_from_a_clock_that_is_ahead_is_forgotten_too(stub):
+    """Who reads the event log knows what is forgotten by its time, and sending it again does not bring it back."""
+    in_an_hour = time.time_ns() // 1_000_000 + 3_600_000
+    ahead = make.write(make.event(time_ms=in_an_hour))
+    await stub.WriteEvents(ahead)
+
+    await stub.DeleteUser(pb2.DeleteUserRequest(user_id="u"))
+
+    user = (await stub.BatchGetUsers(make.users("u"))).users[0]
+    assert user.deleted_at.ToMilliseconds() == in_an_hour
+    assert (await stub.WriteEvents(ahead)).results[0].status == pb2.EVENT_STATUS_STALE
+
+
+async def test_an_imported_time_of_a_distant_future_does_not_lock_a_user_out(stub):
+    """It does not count as the time of a deletion: events of the days after it are taken in."""
+    await stub.ImportHistories(make.import_histories({"u": [("m0", 5, 253_402_300_799_999)]}))
+
+    await stub.DeleteUser(pb2.DeleteUserRequest(user_id="u"))
+
+    user = (await stub.BatchGetUsers(make.users("u"))).users[0]
+    assert user.deleted_at.ToMilliseconds() < time.time_ns() // 1_000_000 + 2 * 86_400_000
 
 
 async def test_a_new_user_may_be_imported_after_a_deletion(stub):
