@@ -88,6 +88,13 @@ test-cluster: setup ## The store's tests again, on a Redis cluster of three mast
 test-faults: setup ## Kill services and servers under load; what was acknowledged is there, once (some ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -m faults --timeout 900 $(ARGS)
 
+.PHONY: test-properties
+test-properties: setup ## The store against its plain-Python model, hundreds of long stories on one server and on a cluster
+	MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
+	  $(BIN)/pytest tests/feature_service/test_properties.py --timeout 3600 $(ARGS)
+	MARQUEE_TEST_REDIS=cluster MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
+	  $(BIN)/pytest tests/feature_service/test_properties.py --timeout 3600 $(ARGS)
+
 .PHONY: test-containers
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
