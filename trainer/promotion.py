@@ -5,7 +5,7 @@ trained on. The new one is refused if on any metric it is worse by more than cha
 it knows fewer movies, or if it does not answer its golden users as it did when it was written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -153,13 +153,19 @@ def require_better(differences: Sequence[Difference]) -> None:
         raise PromotionError(f"it is worse: {figures}")
 
 
-def require_all_movies(new: Checkpoint, old: Checkpoint) -> None:
+def require_all_movies(new: Checkpoint, old: Checkpoint, *, forgotten: Collection[str] = ()) -> None:
     """Lets pass what knows as many movies as its predecessor.
+
+    Args:
+        new: The checkpoint that wants the label.
+        old: The one that has it.
+        forgotten: Movies that need not be known any more: only people watched them who were deleted.
 
     Raises:
         PromotionError: It knows fewer; names some that it lacks.
     """
     known, before = (set(each.model.vocabularies().get("movies", [""])) for each in (new, old))
+    before -= set(forgotten) - known
     if len(known) < len(before):
         lost = sorted(before - known)
         raise PromotionError(

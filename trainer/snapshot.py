@@ -17,6 +17,8 @@ from trainer.errors import HoldoutError, TrainerError
 from trainer.readers.dataset_reader import read_with_report
 from trainer.readers.mapped_columns import ROWS_AT_ONCE, are_mapped
 from trainer.readers.read_options import ReadOptions
+from trainer.rebuild.snapshot_data import read_snapshot_data
+from trainer.rebuild.snapshot_folder import is_snapshot
 from trainer.splits import parse_holdout, split
 from two_tower.manifest import Manifest, TrainedRows
 
@@ -64,12 +66,16 @@ class Parts:
 
 
 def take_snapshot(source: str, options: ReadOptions) -> Snapshot:
-    """Reads a data set.
+    """Reads a data set, or what a rebuild kept in a registry.
 
     Raises:
         DataError: The source cannot be used.
+        SnapshotError: The registry's snapshot is damaged.
     """
     path = resolve_source(source)
+    if is_snapshot(path):
+        about, data = read_snapshot_data(path)
+        return Snapshot(data, path, hash_of_data(data), about.taken_at_ms)
     now_ms = int(time.time() * 1000)
     reading = read_with_report(source, options)
     ratings = path / reading.files.ratings.name if path.is_dir() else path

@@ -6,15 +6,16 @@ The holdouts, as they are written on a command line:
     torch:F      a share F of all rows, those that PyTorch's `random_split` puts last after `manual_seed(seed)`
     temporal:F   of each user the latest int(F * n_u) rows
     newest:F     the latest share F of all rows: everything after one moment, about what serving will be asked
+    after:MS     everything after one moment, in epoch milliseconds
     leave-last   of each user the latest row, and the one before it for validation
     every:N      rows 0, N, 2N, ... of the file
     FILE         the rows that a file lists, found by user and movie (u1.test of ml-100k)
     none         no row: for a model whose settings were judged before
 
 Rows of one user with the same time are put in an order drawn with the seed. Without times `leave-last` takes a row
-drawn at random, `temporal` and `newest` are refused. `leave-last` and `temporal` leave each user at least one row to
-learn from: `leave-last` passes over users with fewer than three rows. `newest` holds out nothing of its boundary
-moment, and knows some of its users from no row at all. All parts keep the order of the file.
+drawn at random, `temporal`, `newest` and `after` are refused. `leave-last` and `temporal` leave each user at least one
+row to learn from: `leave-last` passes over users with fewer than three rows. `newest` and `after` hold out nothing of
+their boundary moment, and know some of their users from no row at all. All parts keep the order of the file.
 """
 
 from collections.abc import Mapping
@@ -33,8 +34,8 @@ from trainer.readers.raw_table import detect_layout, read_table
 from trainer.readers.source import list_files
 
 HOLDOUTS = (
-    "random:F, torch:F, temporal:F, newest:F (0 < F < 1), leave-last, every:N (N of 2 or more), none, or a file of "
-    "held-out ratings"
+    "random:F, torch:F, temporal:F, newest:F (0 < F < 1), after:MS, leave-last, every:N (N of 2 or more), none, or a "
+    "file of held-out ratings"
 )
 _BARE: Mapping[str, Literal["leave-last", "none"]] = {"leave-last": "leave-last", "none": "none"}
 _WITH_SHARE: Mapping[str, Literal["random", "torch", "temporal", "newest"]] = {
@@ -57,12 +58,14 @@ class Holdout:
         kind: The rule.
         share: Of `random`, `torch`, `temporal` and `newest`, between 0 and 1.
         every: Of `every`, 2 or more.
+        after_ms: Of `after`, epoch milliseconds.
         file: Of `file`.
     """
 
-    kind: Literal["random", "torch", "temporal", "newest", "leave-last", "every", "file", "none"]
+    kind: Literal["random", "torch", "temporal", "newest", "after", "leave-last", "every", "file", "none"]
     share: float = 0.0
     every: int = 0
+    after_ms: int = 0
     file: Path | None = None
 
     def __str__(self) -> str:
@@ -70,6 +73,8 @@ class Holdout:
             return str(self.file)
         if self.kind == "every":
             return f"every:{self.every}"
+        if self.kind == "after":
+            return f"after:{self.after_ms}"
         return self.kind if self.kind in ("leave-last", "none") else f"{self.kind}:{self.share:g}"
 
 
@@ -108,6 +113,10 @@ def parse_holdout(text: str) -> Holdout:
         if not (amount.isascii() and amount.isdigit() and int(amount) >= 2):
             raise HoldoutError(f"--holdout {text}: N must be a whole number of 2 or more, for example every:20")
         return Holdout("every", every=int(amount))
+    if colon and kind == "after":
+        if not (amount.isascii() and amount.isdigit()):
+            raise HoldoutError(f"--holdout {text}: MS must be epoch milliseconds, for example after:893286638000")
+        return Holdout("after", after_ms=int(amount))
     if Path(text).is_file():
         return Holdout("file", file=Path(text))
     raise HoldoutError(f"--holdout {text}: neither a file nor one of {HOLDOUTS}")
@@ -129,15 +138,17 @@ def split(dataset: Dataset, holdout: Holdout, seed: int) -> Split:
         case "torch":
             drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
             test = drawn[int((1 - holdout.share) * len(rows) + 1e-9) :]
-        case "temporal" | "newest":
+        case "temporal" | "newest" | "after":
             if not dataset.has_times:
                 raise HoldoutError(
                     f"--holdout {holdout}: {dataset.name} has no times, so no rating is later than another; "
                     "random:F, leave-last (a row of each user drawn at random), every:N and a file would work"
                 )
-            test = (
-                _latest_share(rows, holdout.share, seed) if holdout.kind == "temporal" else _newest(rows, holdout.share)
-            )
+            if holdout.kind == "temporal":
+                test = _latest_share(rows, holdout.share, seed)
+            else:
+                after_ms = holdout.after_ms if holdout.kind == "after" else boundary_of_newest(rows, holdout.share)
+                test = np.flatnonzero(rows.event_times_ms > after_ms)
         case "leave-last":
             test, validation = _last_two(rows, seed)
             if not dataset.has_times:
@@ -194,11 +205,10 @@ def _latest_share(rows: Interactions, share: float, seed: int) -> NDArray[np.int
     return latest
 
 
-def _newest(rows: Interactions, share: float) -> NDArray[np.int64]:
+def boundary_of_newest(rows: Interactions, share: float) -> int:
+    """Returns the moment, epoch milliseconds, after which at most a share of the rows lies, and nearly that much."""
     oldest_first = np.sort(rows.event_times_ms)
-    boundary = oldest_first[max(0, len(rows) - 1 - int(share * len(rows) + 1e-9))]
-    newest: NDArray[np.int64] = np.flatnonzero(rows.event_times_ms > boundary)
-    return newest
+    return int(oldest_first[max(0, len(rows) - 1 - int(share * len(rows) + 1e-9))])
 
 
 def _last_two(rows: Interactions, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -51,7 +51,7 @@ class Request:
         seed: Seed of the split and of the fit.
         judged_on: Which held-out rows to be judged on.
         options: "field=value" texts for the fit.
-        label: The label that the checkpoint gets if no checkpoint has it yet.
+        label: The label that the checkpoint gets if no checkpoint has it yet; None gives it none.
         calibrated: Whether to measure how far ratings scatter about predictions, which takes a second fit, where the
             model cannot tell.
         reported: Whether to write report.html and report.json beside the checkpoint.
@@ -64,7 +64,7 @@ class Request:
     seed: int = 0
     judged_on: JudgedOn = "test"
     options: Sequence[str] = ()
-    label: str = STABLE
+    label: str | None = STABLE
     calibrated: bool = True
     reported: bool = True
     resume: bool = False
@@ -99,7 +99,7 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     """
     fit = fit_function(request.model)
     options = parse_options(fit.options_class, request.options)
-    labels_before = registry.label(request.label)
+    takes_label = request.label is not None and registry.label(request.label) is None
     data = snapshot.data
     if request.require_profile:
         require_profiles(data)
@@ -120,9 +120,10 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     folder, manifest, evaluation = _write(snapshot, registry, request, parts, fitted, asdict(options), progress)
     if state is not None:
         state.discard()
-    if labels_before is None:
+    if takes_label:
+        assert request.label is not None
         registry.set_label(request.label, manifest.version, reason="the first checkpoint under this label")
-    return Outcome(folder, manifest, evaluation, labels_before is None, (*data.notes, *parts.notes, *changes))
+    return Outcome(folder, manifest, evaluation, takes_label, (*data.notes, *parts.notes, *changes))
 
 
 def require_model_of_processes(model: str) -> None:

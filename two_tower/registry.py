@@ -1,6 +1,7 @@
 """Finds checkpoints by version or label. Knows folders and small label files; knows nothing of what a checkpoint holds.
 
-A registry is a folder: each version a folder in it, each label a small file in `labels/`.
+A registry is a folder: each version a folder in it, each label a small file in `labels/`. What is in
+`snapshots/` is the trainer's.
 """
 
 import json
@@ -21,7 +22,11 @@ STABLE = "stable"
 """The label that is served unless a setting names another."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SNAPSHOTS = "snapshots"
+"""The folder in a registry that holds what its checkpoints were made from; `trainer rebuild` writes it."""
+
 _LABELS = "labels"
+_RESERVED = (_LABELS, SNAPSHOTS)
 _MAX_LABEL_BYTES = 1 << 20
 _MAX_LABEL_HISTORY = 1000
 _LOCK_TIMEOUT_S = 10.0
@@ -88,7 +93,7 @@ class Registry:
             return sorted(
                 entry.name
                 for entry in os.scandir(self.path)
-                if entry.is_dir() and entry.name != _LABELS and _NAME.fullmatch(entry.name)
+                if entry.is_dir() and entry.name not in _RESERVED and _NAME.fullmatch(entry.name)
             )
         except FileNotFoundError:
             return []
@@ -282,10 +287,10 @@ def _parse_change(entry: Any) -> LabelChange:
 
 
 def _validate(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name) or name == _LABELS:
+    if not _NAME.fullmatch(name) or name in _RESERVED:
         raise InvalidNameError(
             f"{name!r:.80} cannot be the name of a {what}: 1 to 64 letters, digits, '.', '_' and '-' are, "
-            f"the first a letter or digit, but not {_LABELS!r}"
+            f"the first a letter or digit, but not {' or '.join(map(repr, _RESERVED))}"
         )
 
 

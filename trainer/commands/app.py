@@ -14,6 +14,7 @@ from trainer.commands import (
     inspecting,
     promoting,
     publishing,
+    rebuild,
     registry,
     training,
     tuning,
@@ -51,6 +52,18 @@ def make_app() -> typer.Typer:
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
     )
-    for commands in (data, training, tuning, compare, inspecting, promoting, publishing, asking, registry, bootstrap):
+    for commands in (
+        data,
+        training,
+        tuning,
+        compare,
+        inspecting,
+        promoting,
+        publishing,
+        rebuild,
+        asking,
+        registry,
+        bootstrap,
+    ):
         commands.register(app)
     return app

@@ -1,0 +1,89 @@
+"""A rebuild that was killed at whatever step is gone on with, and what it made is neither lost nor made twice."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.integration.rebuild import killed
+from tests.integration.rebuild.looped import Looped
+from trainer.rebuild.lock import BusyError, only_one
+
+STEPS = (
+    "snapshot",
+    "journal of snapshot",
+    "position",
+    "candidate",
+    "journal of candidate",
+    "comparison",
+    "refit",
+    "journal of refit",
+    "label",
+)
+
+
+def test_kill_9_at_each_step(looped: Looped, store_address: str) -> None:
+    """SIGKILL, and again: the label moved once, to a checkpoint of all rows, and nothing lies about."""
+    looped.begin()
+    looped.feed(looped.new)
+
+    done = subprocess.run(
+        [sys.executable, "-m", killed.__name__, str(looped.registry.path), store_address, *STEPS],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GRPC_ENABLE_FORK_SUPPORT": "0"},
+    )
+
+    assert done.returncode == 0, done.stderr
+    told: dict[str, dict[str, Any]] = dict(zip(STEPS, map(json.loads, done.stdout.splitlines()), strict=True))
+    for step, each in told.items():
+        # The snapshot before, this one; and once more where the journal did not know yet that it was there.
+        num_snapshots = 3 if step == "snapshot" else 2
+        assert each == {
+            "statuses": [-9, 0],
+            "under_way": False,
+            "outcomes": ["promoted"],
+            "label": True,
+            "label_changes": 2,
+            "snapshots": num_snapshots,
+            "rows": 2250,
+            "versions": 3,
+            "partial": [],
+        }, step
+
+
+def test_never_twice_at_once(looped: Looped) -> None:
+    """A second one is refused while the first is under way, and not once that has ended, however it ended."""
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from filelock import FileLock\n"
+            "lock = FileLock(sys.argv[1])\n"
+            "lock.acquire()\n"
+            "print('held', flush=True)\n"
+            "time.sleep(600)\n",
+            str(looped.registry.path / ".rebuild.lock"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="being rebuilt by another process"), only_one(looped.registry):
+            pass
+    finally:
+        holder.kill()
+        holder.wait(30)
+        assert holder.stdout is not None
+        holder.stdout.close()
+
+    with only_one(looped.registry):
+        pass

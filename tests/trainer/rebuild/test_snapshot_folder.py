@@ -1,0 +1,129 @@
+"""A snapshot is read as it was written, whole or not at all."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.toy_dataset import toy_dataset
+from trainer.readers.read_options import ReadOptions
+from trainer.rebuild.events import Events, merge
+from trainer.rebuild.retention import prune_snapshots
+from trainer.rebuild.snapshot_folder import About, Holdings, SnapshotError, SnapshotFolder, read_holdings
+from trainer.rebuild.taking import base_of_data
+from trainer.snapshot import take_snapshot
+from two_tower.registry import Registry
+
+ABOUT = About(
+    name="20260101-000000-000",
+    data_name="toy",
+    taken_at_ms=5,
+    store_epoch="e",
+    position="p",
+    num_rows=0,
+    num_users=0,
+    num_movies=0,
+    num_events=0,
+    num_off_scale=0,
+    num_deleted=0,
+    forgotten_movies=("m39",),
+    resynced=False,
+    scale=toy_dataset().scale,
+    has_times=True,
+    sha256={},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SnapshotFolder:
+    """The snapshots of a registry that has none."""
+    return SnapshotFolder(Registry(tmp_path))
+
+
+@pytest.fixture
+def holdings() -> Holdings:
+    """Users and movies of whom some things are not known; ratings from before the newest event."""
+    data = toy_dataset(num_users=20)
+    base = base_of_data(data, data.interactions).holdings
+    again = base.watched.newest.take(np.arange(30))
+    unrated = replace(again, times_ms=again.times_ms + 7, ratings=np.full(30, np.nan, np.float32))
+    watched = merge(Events.joined([base.watched.as_events(), unrated]))
+    bags = {"cast": [("Ann", "Bob") if row % 2 else () for row in range(len(data.movies))]}
+    available = np.arange(len(data.movies)) % 5 > 0
+    return replace(base, watched=watched, movies=replace(data.movies, bags=bags, available=available))
+
+
+def test_it_is_read_as_it_was_written(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """Every column, absent values too; and what it says of itself."""
+    about = folder.write(ABOUT, holdings)
+
+    found = read_holdings(folder.path_of(ABOUT.name))
+
+    assert folder.about(ABOUT.name) == about
+    assert (found.user_ids, found.zips) == (holdings.user_ids, holdings.zips)
+    assert list(found.profiles.genders) == list(holdings.profiles.genders)
+    np.testing.assert_array_equal(found.profiles.ages, holdings.profiles.ages)
+    for name in ("movie_ids", "titles", "genres", "bags"):
+        assert getattr(found.movies, name) == getattr(holdings.movies, name), name
+    np.testing.assert_array_equal(found.movies.years, holdings.movies.years)
+    np.testing.assert_array_equal(found.movies.available, holdings.movies.available)
+    for name in ("rated_times_ms", "rated_hashes", "ratings"):
+        np.testing.assert_array_equal(getattr(found.watched, name), getattr(holdings.watched, name))
+    for name in ("users", "movies", "times_ms", "hashes", "ratings"):
+        np.testing.assert_array_equal(getattr(found.watched.newest, name), getattr(holdings.watched.newest, name))
+
+
+def test_commands_take_it_as_data(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """So that what was trained on it can be evaluated and published again."""
+    folder.write(ABOUT, holdings)
+
+    snapshot = take_snapshot(str(folder.path_of(ABOUT.name)), ReadOptions())
+
+    assert (snapshot.data.name, snapshot.taken_at_ms, snapshot.data.scale) == ("toy", 5, ABOUT.scale)
+    assert len(snapshot.data.interactions) == len(holdings.watched)
+
+
+@pytest.mark.parametrize("name", ["watched.parquet", "users.parquet", "movies.parquet"])
+def test_an_altered_file_is_found_out(folder: SnapshotFolder, holdings: Holdings, name: str) -> None:
+    """By its hash; the message names it."""
+    folder.write(ABOUT, holdings)
+    path = folder.path_of(ABOUT.name) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(SnapshotError, match=f"{name} does not match its hash"):
+        read_holdings(folder.path_of(ABOUT.name))
+
+
+def test_a_half_written_one_is_not_seen_and_goes(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """What a killed process left is not listed, and is removed when the next one is written."""
+    partial = folder.path_of(".20250101-000000-000.partial-1")
+    partial.mkdir(parents=True)
+    (partial / "about.json").write_text("{}")
+
+    assert folder.names() == []
+    folder.write(ABOUT, holdings)
+
+    assert [path.name for path in folder.path_of(".").iterdir()] == [ABOUT.name]
+
+
+def test_another_format_is_refused(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """By name, and not by what fails first."""
+    folder.write(ABOUT, holdings)
+    path = folder.path_of(ABOUT.name) / "about.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+
+    with pytest.raises(SnapshotError, match=r"is of format \('marquee-snapshot', 2\)"):
+        folder.about(ABOUT.name)
+
+
+def test_the_newest_are_kept_and_none_that_holds_the_forgotten(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """As many as asked for, but nothing older than one that forgot somebody."""
+    for day in range(1, 6):
+        folder.write(replace(ABOUT, name=f"2026010{day}-000000-000", num_deleted=int(day == 3)), holdings)
+
+    assert prune_snapshots(folder, 4) == ["20260101-000000-000", "20260102-000000-000"]
+    assert prune_snapshots(folder, 2) == ["20260103-000000-000"]
+    assert folder.names() == ["20260104-000000-000", "20260105-000000-000"]

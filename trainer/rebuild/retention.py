@@ -1,0 +1,45 @@
+"""Removes what rebuilds made and nobody needs any more. Knows labels, snapshots and the journal; makes nothing."""
+
+import os
+import shutil
+
+from trainer.rebuild.journal import Journal
+from trainer.rebuild.snapshot_folder import SnapshotFolder
+from two_tower.registry import Registry
+
+
+def prune_snapshots(snapshots: SnapshotFolder, keep: int) -> list[str]:
+    """Removes all but the newest `keep` snapshots, and all that hold somebody whom a later one has forgotten."""
+    names = snapshots.names()
+    kept: list[str] = []
+    for name in reversed(names):
+        kept.append(name)
+        if len(kept) >= keep or snapshots.about(name).num_deleted:
+            break
+    removed = [name for name in names if name not in kept]
+    for name in removed:
+        snapshots.remove(name)
+    return removed
+
+
+def prune_versions(registry: Registry, journal: Journal, keep: int) -> list[str]:
+    """Removes checkpoints that rebuilds made, but what a label names or may be rolled back to, and the last candidate.
+
+    What people trained is never touched.
+    """
+    needed: set[str] = set()
+    for label in registry.labels():
+        named = list(dict.fromkeys(change.version for change in reversed(registry.label_history(label))))
+        needed.update(named[: max(1, keep)])
+        needed.update(change.canary.version for change in registry.label_history(label)[-1:] if change.canary)
+    results = journal.read().results
+    needed.update(result.candidate for result in results[-1:] if result.candidate)
+    made = {result.candidate for result in results} | {
+        result.version for result in results if result.outcome == "promoted"
+    }
+    removed = [version for version in registry.versions() if version in made - needed]
+    for version in removed:
+        aside = registry.path / f".{version}.partial-{os.getpid()}"
+        (registry.path / version).rename(aside)
+        shutil.rmtree(aside)
+    return removed
