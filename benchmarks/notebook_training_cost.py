@@ -32,7 +32,8 @@ from benchmarks.record import record
 from trainer.dataset import Dataset
 from trainer.evaluation import evaluate
 from trainer.fits import silent
-from trainer.fits.two_tower_history import HistoryWindows, Options, fit
+from trainer.fits.history_windows import HistoryWindows
+from trainer.fits.two_tower_history import Options, fit
 from trainer.readers.read_options import ReadOptions
 from trainer.snapshot import divide, take_snapshot
 from two_tower.features import FeatureEncoder
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="batches timed of the notebook's side a round")
     parser.add_argument("--no-whole-epoch", action="store_true", help="no error of the notebook's side, minutes less")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of either side")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
@@ -212,7 +213,7 @@ def main() -> None:
     fit(replace(data, interactions=parts.train.take(np.arange(1000))), Options(), seed=0, progress=silent)
     for round_number in range(arguments.rounds):
         watch = Stopwatch()
-        model = fit(data, Options(), seed=round_number, progress=silent)
+        model = fit(data, Options(threads=arguments.threads), seed=round_number, progress=silent)
         ours.append(watch.read())
         whole = round_number == 0 and not arguments.no_whole_epoch
         towers = NotebookTowers(encoder)

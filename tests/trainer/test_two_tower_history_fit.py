@@ -10,7 +10,8 @@ from trainer.dataset import Dataset, Interactions
 from trainer.errors import DataError
 from trainer.evaluation import evaluate
 from trainer.fits import silent
-from trainer.fits.two_tower_history import HistoryWindows, Options, fit
+from trainer.fits.history_windows import HistoryWindows
+from trainer.fits.two_tower_history import Options, fit
 
 
 def rows_of(users: list[int], movies: list[int], times: list[int]) -> Interactions:
@@ -72,8 +73,9 @@ def test_the_first_row_of_a_user_has_an_empty_history() -> None:
         (Options(optimiser="adam", epochs=8, batch_size=32), False),
         (Options(optimiser="rmsprop", epochs=8, batch_size=32, activation="tanh", layers=1, target="unit"), True),
         (Options(optimiser="sgd", learning_rate=0.3, epochs=8, activation="tanh", target="unit"), True),
+        (Options(optimiser="sgd", learning_rate=0.3, epochs=8, activation="tanh", target="unit", threads=2), True),
     ],
-    ids=["adam", "adam without times", "rmsprop", "sgd"],
+    ids=["adam", "adam without times", "rmsprop", "sgd", "sgd in two threads"],
 )
 def test_it_learns_tastes(options: Options, timed: bool) -> None:
     """Held-out ratings of users with two clear tastes are predicted far better than by their mean."""

@@ -9,7 +9,9 @@ The notebook knows no unknown user or movie. Here a small share of the ids is hi
 table learns to stand for whoever has no row; `unknown_rate=0` gives the notebook, with row 0 at the mean of its start.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -18,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.dataset import Dataset, Interactions
+from trainer.dataset import Dataset
 from trainer.errors import DataError
 from trainer.fits import Progress
+from trainer.fits.history_windows import HistoryWindows
 from trainer.fits.row_optimisers import RowOptimiser, make_row_optimiser
 from trainer.fits.tower_steps import Samples, TowerSteps
 from two_tower.features import FeatureEncoder, MovieFeatures, UserFeatures
@@ -48,6 +51,9 @@ class Options:
         target: "stars" fits max(0, dot) to the stars, "unit" sigmoid(dot) to their place between lowest and highest.
         history_length: Movies of the history that the user tower looks at, 1 to 200.
         unknown_rate: Share of ids, genders and occupations that training hides, 0 to below 1.
+        threads: Processor threads that take steps on the same weights at once, each on rows of its own and none waiting
+            for another (Niu et al. 2011, "Hogwild!"), 1 or more; of sgd without `normalised`. With more than one a seed
+            no longer means one model: the error differs by about .001.
     """
 
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
@@ -61,6 +67,7 @@ class Options:
     target: Literal["stars", "unit"] = "stars"
     history_length: int = field(default=20, metadata={"low": 1, "high": 200})
     unknown_rate: float = field(default=0.01, metadata={"low": 0.0, "high": 0.9})
+    threads: int = field(default=1, metadata={"low": 1, "high": 64})
 
 
 def fit(data: Dataset, options: Options, *, seed: int, progress: Progress) -> TwoTowerHistory:
@@ -121,6 +128,7 @@ class _Training:
         self._rows = data.interactions
         self._users: UserFeatures = encoder.encode_users(data.user_ids, data.profiles)
         self._movies: MovieFeatures = encoder.encode_movies(data.movies)
+        self._watched = self._movies.rows[self._rows.movie_rows]  # [n]
         self._windows = HistoryWindows(self._rows, data.has_times, options.history_length)
         scale = data.scale
         width = scale.high - scale.low
@@ -141,7 +149,8 @@ class _Training:
                 learning_rate=learning_rate,
                 momentum=momentum,
             )
-            self._run(rng, progress, lambda positions: self._train_compiled(positions, rng, steps))
+            with ThreadPoolExecutor(options.threads) as pool:
+                self._run(rng, progress, lambda blocks: self._train_compiled(blocks, rng, steps, pool))
             return
         dense = [parameter for parameter in self._towers.parameters() if parameter.requires_grad]
         dense_optimiser = _make_optimiser(options.optimiser, dense, learning_rate, momentum)
@@ -150,25 +159,45 @@ class _Training:
         self._run(
             rng,
             progress,
-            lambda positions: self._train(positions, rng, dense_optimiser, user_optimiser, movie_optimiser),
+            lambda blocks: (
+                self._train(positions, rng, dense_optimiser, user_optimiser, movie_optimiser) for positions in blocks
+            ),
         )
 
-    def _run(self, rng: np.random.Generator, progress: Progress, train: Callable[[NDArray[np.int64]], float]) -> None:
+    def _run(
+        self,
+        rng: np.random.Generator,
+        progress: Progress,
+        train: Callable[[list[NDArray[np.int64]]], Iterable[float]],
+    ) -> None:
         options, num_rows = self._options, len(self._rated)
+        size = _ROWS_PREPARED_AT_ONCE
+        if options.threads > 1:
+            # Blocks of whole batches, several for each thread however few the rows are.
+            size = min(size, -(-num_rows // (8 * options.threads * options.batch_size)) * options.batch_size)
         for epoch in range(options.epochs):
             self._windows.draw(rng)
             order = rng.permutation(self._rated)
-            squared_error = 0.0
-            for start in range(0, num_rows, _ROWS_PREPARED_AT_ONCE):
-                positions = order[start : start + _ROWS_PREPARED_AT_ONCE]
-                squared_error += train(positions)
-                done = start + len(positions)
+            blocks = [order[start : start + size] for start in range(0, num_rows, size)]
+            squared_error, done = 0.0, 0
+            for block, error in zip(blocks, train(blocks), strict=True):
+                squared_error += error
+                done += len(block)
                 mse = squared_error / done * self._in_stars
                 message = f"epoch {epoch + 1} of {options.epochs}, training mse {mse:.4f}"
                 progress(epoch * num_rows + done, options.epochs * num_rows, message, {"training mse": mse})
 
-    def _train_compiled(self, positions: NDArray[np.int64], rng: np.random.Generator, steps: TowerSteps) -> float:
-        return steps.train(self._samples(positions, rng), self._options.batch_size)
+    def _train_compiled(
+        self, blocks: list[NDArray[np.int64]], rng: np.random.Generator, steps: TowerSteps, pool: ThreadPoolExecutor
+    ) -> Iterator[float]:
+        """Yields each block's error; the next blocks are prepared here while threads take the steps of those before."""
+        running: deque[Future[float]] = deque()
+        for positions in blocks:
+            running.append(pool.submit(steps.train, self._samples(positions, rng), self._options.batch_size))
+            if len(running) > self._options.threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
     def _train(
         self,
@@ -197,7 +226,7 @@ class _Training:
             genres=self._movies.genres[movies],
             years=self._movies.years[movies],
             targets=self._targets[positions].astype(np.float32),
-            history=self._movies.rows[self._rows.movie_rows[windows]],
+            history=self._watched[windows],
             shares=shares,
         )
 
@@ -236,54 +265,6 @@ class _Training:
         if not self._options.unknown_rate:
             return rows
         return np.where(rng.random(len(rows)) < self._options.unknown_rate, 0, rows)
-
-
-class HistoryWindows:
-    """Finds, for each training row, the training rows that stand for its user's history."""
-
-    def __init__(self, rows: Interactions, has_times: bool, length: int) -> None:
-        """Sorts the rows once; L = `length`."""
-        self._length = length
-        self._ordered = has_times
-        num_rows = len(rows)
-        self._order = np.lexsort((rows.movie_rows, rows.event_times_ms, rows.user_rows))  # [n]
-        self._place = np.empty(num_rows, np.int64)  # of each row in the order. [n]
-        self._place[self._order] = np.arange(num_rows)
-        users, times = rows.user_rows[self._order], rows.event_times_ms[self._order]
-        new_user = np.concatenate(([True], users[1:] != users[:-1]))  # [n]
-        new_moment = new_user | np.concatenate(([True], times[1:] != times[:-1]))  # [n]
-        self._user_start = _last_true(new_user)  # [n]
-        self._moment_start = _last_true(new_moment)  # [n]
-        starts = np.flatnonzero(new_user)
-        sizes = np.diff(np.append(starts, num_rows))
-        self._user_size = np.repeat(sizes, sizes)  # [n]
-
-    def draw(self, rng: np.random.Generator) -> None:
-        """Without times, puts each user's rows into a new random order; with times, does nothing."""
-        if not self._ordered:
-            self._order = self._order[np.lexsort((rng.random(len(self._order)), self._user_start))]
-            self._place[self._order] = np.arange(len(self._order))
-
-    def of(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns positions of the rows in each history and the share of each in the mean, 0 for padding. [B, L]."""
-        places = self._place[positions][:, None]  # [B, 1]
-        starts = self._user_start[places]
-        columns = np.arange(1, self._length + 1)
-        if self._ordered:
-            found = self._moment_start[places] - columns  # [B, L]
-            inside = found >= starts
-        else:
-            # What follows in a random order, round and round: a random sample of all rows but this one.
-            sizes = self._user_size[places]
-            found = starts + (places - starts + columns) % sizes
-            inside = columns < sizes
-        inside_count = inside.sum(axis=1, keepdims=True)  # [B, 1]
-        shares = inside.astype(np.float32) / np.maximum(inside_count, 1).astype(np.float32)  # [B, L]
-        return self._order[np.where(inside, found, 0)], shares
-
-
-def _last_true(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), 0))
 
 
 def _make_optimiser(
