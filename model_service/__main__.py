@@ -18,9 +18,10 @@ from model_service.catalogue_mirror import CatalogueMirror, in_background
 from model_service.change_feed import ChangeFeed
 from model_service.checkpoint_loader import CheckpointLoader
 from model_service.device_work import DeviceWork
-from model_service.features import FeatureReader
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
+from model_service.measured_work import MeasuredReader, MeasuredThreads
+from model_service.model_metrics import tell_models
 from model_service.model_table import ModelTable
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
@@ -33,6 +34,7 @@ from model_service.versions import Versions
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
+from service_runtime.observation import Observation
 from service_runtime.server import Server, Service, run
 from service_runtime.settings import OFF
 from two_tower.registry import Registry
@@ -56,10 +58,12 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     ):
         metrics, tracing = observed.metrics, observed.tracing
         health.tell(metrics)
-        on_device, aside = in_background(device_thread), in_background(catalogue_thread)
+        threads = MeasuredThreads(metrics)
+        on_device = threads.measured("device", in_background(device_thread))
+        aside = threads.measured("catalogue", in_background(catalogue_thread))
         interceptors = tracing.interceptors() if tracing else []
         async with open_channel(settings.feature_service, interceptors=interceptors) as channel:
-            features = FeatureReader(channel, settings.feature_timeout_s)
+            features = MeasuredReader(channel, settings.feature_timeout_s, metrics)
             generations = Generations(
                 CatalogueMirror(features, aside),
                 aside,
@@ -88,12 +92,13 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 work,
                 health,
                 ModelTable(time.monotonic, time.time),
-                in_background=in_background(loading_thread),
+                in_background=threads.measured("loading", in_background(loading_thread)),
                 warm_up_rows=(1, settings.numpy_rows() + 1, settings.max_batch_rows),
                 poll_s=settings.registry_poll_s,
                 retry_s=settings.retry_s,
                 rng=rng,
             )
+            tell_models(metrics, generations, rollout)
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
             async with Batcher(settings.knobs(), batches) as batcher:
                 tell_waiting_room(metrics, batcher.room)
@@ -107,7 +112,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 )
                 admin = AdminHandlers(registry, settings.label, generations, rollout)
                 async with (
-                    _admin_server(admin, settings),
+                    _admin_server(admin, settings, observed.calls),
                     Server(
                         [Service(SERVICE, handlers)],
                         health,
@@ -135,7 +140,9 @@ async def _follow(rollout: Rollout, generations: Generations, settings: ModelSet
 
 
 @asynccontextmanager
-async def _admin_server(handlers: AdminHandlers, settings: ModelSettings) -> AsyncIterator[None]:
+async def _admin_server(
+    handlers: AdminHandlers, settings: ModelSettings, observation: Observation
+) -> AsyncIterator[None]:
     """Listens on a port of its own for who moves models, if there is to be one."""
     if settings.admin_listen == OFF:
         yield
@@ -145,6 +152,7 @@ async def _admin_server(handlers: AdminHandlers, settings: ModelSettings) -> Asy
         Health([ADMIN_SERVICE.full_name], []),
         listen=settings.admin_listen,
         drain_timeout_s=settings.drain_timeout_s,
+        observation=observation,
     ):
         yield
 

@@ -59,6 +59,11 @@ class ModelTable:
         """Returns what became of a version."""
         return self._entries.get(version, _NEVER_SEEN)
 
+    @property
+    def num_failed(self) -> int:
+        """How many versions are refused now."""
+        return sum(entry.state is State.FAILED for entry in list(self._entries.values()))
+
     def may_try(self, version: str) -> bool:
         """Tells whether a version that failed has waited long enough: a damaged file seldom heals."""
         return self._clock() >= self[version].retry_at
