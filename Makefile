@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 LIBRARIES := .venv-libraries/.installed
+FEAST := .venv-feast/.installed
 BUF := protos/node_modules/.bin/buf
 PACKAGES := marquee.v1 marquee.client two_tower service_runtime feature_service model_service trainer
 CODE := client two_tower service_runtime feature_service model_service trainer deploy benchmarks tests
@@ -134,6 +135,20 @@ $(LIBRARIES): benchmarks/libraries/requirements.txt
 
 .PHONY: libraries
 libraries: $(LIBRARIES) ## Make .venv-libraries: the libraries that docs/quality.md compares with
+
+$(FEAST): benchmarks/feast/requirements.txt
+	test -x .venv-feast/bin/python || $(PYTHON) -m venv .venv-feast
+	.venv-feast/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: feast
+feast: $(FEAST) ## Make .venv-feast: the feature store that docs/feature-store.md compares with
+
+.PHONY: bench-store
+bench-store: setup feast ## What the store takes: memory a user, time of reads, a million users; about half an hour
+	$(BIN)/python benchmarks/redis_memory.py
+	$(BIN)/python benchmarks/feature_reads.py
+	$(BIN)/python benchmarks/bulk_load.py
 
 .PHONY: quality
 quality: setup libraries ## Build docs/quality.md again; about an hour, goes on where it was; needs MARQUEE_DATA

@@ -1,0 +1,1 @@
+"""Feast on the same users as our store, in an environment of its own."""
