@@ -18,6 +18,7 @@ from google.rpc import code_pb2
 from service_runtime.calls import Call, abort, parse, read_call, translate
 from service_runtime.errors import ResourceExhausted, Unavailable
 from service_runtime.observation import Observation
+from service_runtime.security import Callers
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
 StreamHandler = Callable[[Any, Call], AsyncGenerator[Message, None]]
@@ -38,9 +39,10 @@ class Behaviours:
         num_taken: Calls that ever began.
     """
 
-    def __init__(self, observation: Observation) -> None:
-        """Stores who is told of each call."""
+    def __init__(self, observation: Observation, callers: Callers) -> None:
+        """Stores who is told of each call, and who may call."""
         self._observation = observation
+        self._callers = callers
         self.draining = asyncio.Event()
         self.idle = asyncio.Event()
         self.streams: set[asyncio.Task[Any]] = set()
@@ -54,16 +56,19 @@ class Behaviours:
         observed = self._observation.method(path)
 
         async def behaviour(payload: bytes, context: Context) -> bytes:
-            call = read_call(path, context)
+            call, caller = read_call(path, context, self._callers)
             self.num_running += 1
             self.num_taken += 1
             watched = observed.begin(call, len(payload))
             request: Message | None = None
             answer = b""
             code = code_pb2.CANCELLED
+            entered = False
             try:
                 if self.draining.is_set():
                     raise _shutting_down()
+                caller.enter(path, len(payload))
+                entered = True
                 request = parse(request_type, payload)
                 answer = (await handler(request, call)).SerializeToString()
                 code = code_pb2.OK
@@ -73,6 +78,8 @@ class Behaviours:
                 code = status.code
                 await abort(context, status)
             finally:
+                if entered:
+                    caller.leave()
                 watched.end(_as_seen_by_caller(code, call), len(answer), request)
                 self.num_running -= 1
                 self.note_idle()
@@ -86,7 +93,7 @@ class Behaviours:
         observed = self._observation.stream(path)
 
         async def behaviour(payload: bytes, context: Context) -> None:
-            call = read_call(path, context)
+            call, caller = read_call(path, context, self._callers)
             self.num_taken += 1
             watched = observed.begin(call, len(payload))
             leaving = asyncio.ensure_future(self.draining.wait())
@@ -95,7 +102,10 @@ class Behaviours:
             self.streams.add(task)
             writing = None
             code = code_pb2.CANCELLED
+            entered = False
             try:
+                caller.enter(path, len(payload))
+                entered = True
                 async with aclosing(handler(parse(request_type, payload), call)) as replies:
                     while (reply := await _unless(leaving, anext(replies, None))) is not None:
                         answer = reply.SerializeToString()
@@ -116,6 +126,8 @@ class Behaviours:
                 code = status.code
                 await abort(context, status)
             finally:
+                if entered:
+                    caller.leave()
                 watched.end(_as_seen_by_caller(code, call))
                 leaving.cancel()
                 self.streams.discard(task)

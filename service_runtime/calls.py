@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, status_pb2
 
 from service_runtime.errors import InvalidRequest, ServiceError, Violation, to_status
+from service_runtime.security import Caller, Callers
 
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -28,8 +29,9 @@ class Call:
         method: Full name, for example "/marquee.v1.FeatureService/WriteEvents".
         deadline: The point of `time.monotonic` at which the caller stops waiting; None if he never does.
         request_id: The caller's x-request-id, or one made here.
-        metadata: Text metadata of the call; of repeated keys the last.
+        metadata: Text metadata of the call but for its token; of repeated keys the last.
         peer: Address of the caller as gRPC writes it.
+        caller: Name of the caller, by his token; empty if he needs none.
         notes: Numbers that the handler wants to be read beside a slow call, by name.
     """
 
@@ -38,6 +40,7 @@ class Call:
     request_id: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     peer: str = ""
+    caller: str = ""
     notes: dict[str, float] = field(default_factory=dict, compare=False)
 
     def remaining_s(self, now: float) -> float | None:
@@ -45,14 +48,15 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - now)
 
 
-def read_call(path: str, context: grpc.aio.ServicerContext[bytes, bytes]) -> Call:
-    """Returns what gRPC tells of a call."""
+def read_call(path: str, context: grpc.aio.ServicerContext[bytes, bytes], callers: Callers) -> tuple[Call, Caller]:
+    """Returns what gRPC tells of a call, and who makes it. His token goes no further."""
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     given = metadata.get("x-request-id", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     remaining_s = context.time_remaining()
     deadline = None if remaining_s is None else time.monotonic() + remaining_s
-    return Call(path, deadline, request_id, metadata, context.peer())
+    caller = callers.identify(metadata.pop("authorization", ""))
+    return Call(path, deadline, request_id, metadata, context.peer(), caller.name), caller
 
 
 def parse(request_type: type[Message], payload: bytes) -> Message:

@@ -4,6 +4,9 @@
     ├── InvalidRequest      INVALID_ARGUMENT     BadRequest: every violation
     ├── NotFound            NOT_FOUND            ResourceInfo: every id that is missing
     ├── FailedPrecondition  FAILED_PRECONDITION  the reason says what has to be different
+    ├── Unauthenticated     UNAUTHENTICATED      nobody knows who calls
+    ├── PermissionDenied    PERMISSION_DENIED    he is known, and may not
+    ├── TooLarge            RESOURCE_EXHAUSTED   the request is larger than this caller's may be
     ├── ResourceExhausted   RESOURCE_EXHAUSTED   RetryInfo: when to come back
     ├── Unavailable         UNAVAILABLE          RetryInfo: when to come back
     └── DeadlineExceeded    DEADLINE_EXCEEDED
@@ -131,6 +134,27 @@ class FailedPrecondition(ServiceError):
 
     code = code_pb2.FAILED_PRECONDITION
     default_reason = "FAILED_PRECONDITION"
+
+
+class Unauthenticated(ServiceError):
+    """Nobody knows who calls."""
+
+    code = code_pb2.UNAUTHENTICATED
+    default_reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServiceError):
+    """It is known who calls, and he may not do this."""
+
+    code = code_pb2.PERMISSION_DENIED
+    default_reason = "PERMISSION_DENIED"
+
+
+class TooLarge(ServiceError):
+    """The request is larger than this caller's may be: retrying it is useless."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    default_reason = "MESSAGE_TOO_LARGE"
 
 
 class _ComeBack(ServiceError):

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -20,18 +21,22 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from service_runtime.behaviours import Behaviours
 from service_runtime.calls import Call
+from service_runtime.certificates import CertificateFiles, ServerCertificates
 from service_runtime.health import Health
 from service_runtime.metrics import Metrics
 from service_runtime.observation import Observation
+from service_runtime.reflection import GuardedReflection
+from service_runtime.security import Callers, UnusableFileError
 
-__all__ = ["MAX_MESSAGE_BYTES", "Call", "Server", "Service", "StartError", "run", "snake_case"]
+__all__ = ["MAX_MESSAGE_BYTES", "Call", "Security", "Server", "Service", "StartError", "run", "snake_case"]
 
 _log = structlog.get_logger(__name__)
 _LONGER_THAN_ANY_STOP_S = 3600.0
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 # How long nothing has to arrive for a leaving server to stop listening, and how often it waits for that at most.
 _MOMENT_S = 0.05
 _MOMENTS = 20
@@ -54,6 +59,21 @@ class Service:
     handlers: object
 
 
+@dataclass(frozen=True, slots=True)
+class Security:
+    """How a server is secured.
+
+    Attributes:
+        certificates: By which it speaks TLS; None speaks in the clear.
+        tokens_file: Names who may call; None lets anybody.
+        health_listen: host:port that answers grpc.health.v1 alone, in the clear; empty for none.
+    """
+
+    certificates: CertificateFiles | None = None
+    tokens_file: Path | None = None
+    health_listen: str = ""
+
+
 class StartError(Exception):
     """The process cannot start, and waiting would not help; the text says what a person should do."""
 
@@ -73,6 +93,7 @@ class Server:
         listen: str,
         drain_timeout_s: float,
         observation: Observation | None = None,
+        security: Security | None = None,
         options: Sequence[tuple[str, int | str]] = (),
     ) -> None:
         """Stores what to serve.
@@ -83,6 +104,7 @@ class Server:
             listen: host:port; port 0 takes a free one, see `address`.
             drain_timeout_s: How long running calls may take once the server leaves.
             observation: Is told of each call; by default one that nobody reads.
+            security: Who may call and by what certificates; by default anybody, in the clear.
             options: Further gRPC channel arguments.
         """
         self._services = services
@@ -91,11 +113,15 @@ class Server:
         self._drain_timeout_s = drain_timeout_s
         self._options = options
         self._server: grpc.aio.Server | None = None
-        self._behaviours = Behaviours(observation or Observation(Metrics("process")))
+        self._security = security or Security()
+        self._callers = Callers(self._security.tokens_file)
+        self._behaviours = Behaviours(observation or Observation(Metrics("process")), self._callers)
+        self._health_server: grpc.aio.Server | None = None
         self.address = ""
+        self.health_address = ""
 
     async def __aenter__(self) -> "Server":
-        """Listens. Raises `StartError` if the address cannot be had."""
+        """Listens. Raises `StartError` if an address cannot be had, or a file of tokens or certificates not be used."""
         options: list[tuple[str, int | str]] = [
             # Without it a second process on the same port is served every second connection.
             ("grpc.so_reuseport", 0),
@@ -111,19 +137,29 @@ class Server:
             server.add_generic_rpc_handlers((self._generic_handler(service),))
         servicer = grpc_health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        reflection.enable_server_reflection(
-            [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
-        )
+        shown = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(shown, self._callers), server)
         try:
-            port = server.add_insecure_port(self._listen)
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {self._listen}: {error}") from error
-        if port == 0:
-            raise StartError(f"cannot listen on {self._listen}")
-        self.address = f"{self._listen.rpartition(':')[0]}:{port}"
+            self._callers.open()
+            credentials = None
+            if self._security.certificates is not None:
+                credentials = ServerCertificates(self._security.certificates).open()
+        except UnusableFileError as error:
+            raise StartError(str(error)) from error
+        self.address = _listen(server, self._listen, credentials)
+        if self._security.health_listen:
+            # Kubernetes and Docker probe without certificates, and need neither tokens nor our RPCs for it.
+            self._health_server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *self._options])
+            health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
+            self.health_address = _listen(self._health_server, self._security.health_listen, None)
         await self._health.attach(servicer)
         await server.start()
-        _log.info("listening", address=self.address, services=names)
+        if self._health_server is not None:
+            await self._health_server.start()
+        with_tls, with_tokens = credentials is not None, self._callers.known_by_token
+        _log.info("listening", address=self.address, services=names, tls=with_tls, tokens=with_tokens)
+        if with_tokens and not with_tls and not self.address.startswith(_LOOPBACK):
+            _log.warning("tokens_in_the_clear", address=self.address)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -150,6 +186,8 @@ class Server:
             _log.warning("drain_timeout", running=self._behaviours.num_running)
         finally:
             await self._server.stop(None)
+            if self._health_server is not None:
+                await self._health_server.stop(None)
             if stopping is not None:
                 await stopping
         _log.info("stopped")
@@ -184,6 +222,19 @@ class Server:
         if missing:
             raise TypeError(f"{type(service.handlers).__name__} lacks handlers of {descriptor.full_name}: {missing}")
         return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}: {error}") from error
+    if port == 0:
+        raise StartError(f"cannot listen on {address}")
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def snake_case(name: str) -> str:

@@ -5,12 +5,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service_runtime.certificates import CertificateFiles
+from service_runtime.server import Security
 
 # Kubernetes gives a pod such variables for every service of its namespace, and a service may be called like our prefix.
 _SERVICE_LINK = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$")
@@ -71,6 +75,26 @@ class ServiceSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
 
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="Certificate (PEM) by which our port speaks TLS, with those of who signed it; read again when "
+        "renewed. Without it the port speaks in the clear.",
+    )
+    tls_key_file: Path | None = Field(default=None, description="Its key (PEM), without a password.")
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of who signs those of callers, who then need one; without it nobody does.",
+    )
+    tokens_file: Path | None = Field(
+        default=None,
+        description="Names the callers by the hashes of their tokens (docs/security.md), and is read again when it "
+        "changes. Without it anybody may call.",
+    )
+    health_listen: OptionalListenAddress = Field(
+        default=OFF,
+        description="host:port that answers grpc.health.v1 alone, in the clear, for probes that know no TLS; or off. "
+        "The service's own port answers it too, without a token.",
+    )
     slow_request_ms: float = Field(
         default=500.0,
         gt=0,
@@ -90,6 +114,28 @@ class ServiceSettings(BaseSettings):
         description="Share of the traces that begin here which are recorded; a caller who sends a traceparent decides "
         "for his own.",
     )
+
+    def security(self) -> Security:
+        """Returns who may call, and by what certificates."""
+        certificates = None
+        if self.tls_cert_file is not None and self.tls_key_file is not None:
+            certificates = CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+        return Security(certificates, self.tokens_file, "" if self.health_listen == OFF else self.health_listen)
+
+    @field_validator("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tokens_file")
+    @classmethod
+    def _is_a_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            raise PydanticCustomError("file", "{path} is no file that can be read", {"path": str(path)})
+        return path
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise PydanticCustomError("tls", "…_TLS_CERT_FILE and …_TLS_KEY_FILE belong together")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise PydanticCustomError("tls", "…_TLS_CLIENT_CA_FILE needs …_TLS_CERT_FILE and …_TLS_KEY_FILE")
+        return self
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -5,7 +5,10 @@ from importlib import resources
 
 import grpc
 import grpc.aio
+from marquee.client.credentials import Credentials
+from marquee.client.token_calls import SyncTokenCalls, async_interceptors
 
+ANONYMOUS = Credentials()
 # The contract's limits are computed from it; see protos/marquee/v1.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -43,6 +46,7 @@ def channel_options(further: Sequence[tuple[str, int | str]] = ()) -> list[tuple
 def open_channel(
     target: str,
     *,
+    credentials: Credentials = ANONYMOUS,
     options: Sequence[tuple[str, int | str]] = (),
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> grpc.aio.Channel:
@@ -50,12 +54,29 @@ def open_channel(
 
     Args:
         target: host:port, or any gRPC target; of a name with several addresses all are used in turn.
+        credentials: Who calls, and whom he trusts; by default nobody in particular, in the clear.
         options: Further gRPC channel arguments; they win over ours.
         interceptors: What every call of the channel goes through, for example one that traces it.
+
+    Raises:
+        CredentialsError: A file of the credentials cannot be used, or a token would go out in the clear.
     """
-    return grpc.aio.insecure_channel(target, options=channel_options(options), interceptors=list(interceptors))
+    token = credentials.token_for(target)
+    passing = [*interceptors, *(async_interceptors(token) if token is not None else ())]
+    secure = credentials.for_channel()
+    if secure is None:
+        return grpc.aio.insecure_channel(target, options=channel_options(options), interceptors=passing)
+    return grpc.aio.secure_channel(target, secure, options=channel_options(options), interceptors=passing)
 
 
-def open_sync_channel(target: str, *, options: Sequence[tuple[str, int | str]] = ()) -> grpc.Channel:
+def open_sync_channel(
+    target: str, *, credentials: Credentials = ANONYMOUS, options: Sequence[tuple[str, int | str]] = ()
+) -> grpc.Channel:
     """Opens a blocking channel, otherwise as `open_channel`."""
-    return grpc.insecure_channel(target, options=channel_options(options))
+    token = credentials.token_for(target)
+    secure = credentials.for_channel()
+    if secure is None:
+        channel = grpc.insecure_channel(target, options=channel_options(options))
+    else:
+        channel = grpc.secure_channel(target, secure, options=channel_options(options))
+    return channel if token is None else grpc.intercept_channel(channel, SyncTokenCalls(token))
