@@ -10,6 +10,7 @@ from trainer.commands.data_options import (
     ColumnsOption,
     DataOption,
     MaxBrokenOption,
+    MovieBagOption,
     MoviesOption,
     ScaleOption,
     UsersOption,
@@ -88,6 +89,7 @@ def compare_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Fits several models on the same rows and writes a table of how good they are, and how sure that is."""
     contenders = parse_contenders(models) if models else parse_contenders(",".join(MODELS))
@@ -95,8 +97,8 @@ def compare_command(
     require_unique(contenders)
     numbers = parse_seeds(seeds)
     _require_writable(out)
-    snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
-    reading = _reading(data, columns, users, movies, scale, max_broken)
+    snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
+    reading = _reading(data, columns, users, movies, scale, max_broken, movie_bag)
     cells = work or out.with_suffix(".cells")
     if protocol == "notebook":
         lines = compare_notebooks(
@@ -136,13 +138,14 @@ def coldstart_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Asks models about users and movies that they were not fitted on, of whom 0, 1, 5, 20 or all ratings are told."""
     contenders = parse_contenders(models)
     numbers = parse_seeds(seeds)
     _require_writable(out)
-    snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
-    reading = _reading(data, columns, users, movies, scale, max_broken)
+    snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
+    reading = _reading(data, columns, users, movies, scale, max_broken, movie_bag)
     plans = [
         Plan(contenders, str(ColdStart("new-users", user_share)), numbers, reference),
         Plan(contenders, str(ColdStart("new-movies", movie_share)), numbers, reference),
@@ -178,7 +181,13 @@ def _require_writable(out: Path) -> None:
 
 
 def _reading(
-    data: str, columns: str, users: Path | None, movies: Path | None, scale: str, max_broken: float
+    data: str,
+    columns: str,
+    users: Path | None,
+    movies: Path | None,
+    scale: str,
+    max_broken: float,
+    movie_bags: list[str] | None,
 ) -> Reading:
     # A process of its own may run elsewhere: what is a path must not depend on where.
     return Reading(
@@ -188,4 +197,5 @@ def _reading(
         str(movies.absolute()) if movies else "",
         scale,
         max_broken,
+        tuple(movie_bags or ()),
     )

@@ -15,7 +15,8 @@ from trainer.comparison.cell import Answers, Cell, Costs, Task, parse_task, stor
 from trainer.comparison.cold_start import divide_cold, is_cold_start, parse_cold_start
 from trainer.comparison.contender import ContenderError
 from trainer.comparison.outsider import ask
-from trainer.comparison.views import HELD_OUT, View, make_views
+from trainer.comparison.own_genres import OWN_GENRES, with_own_genres
+from trainer.comparison.views import HELD_OUT, OWN_MAPS, View, make_views
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import TrainerError
 from trainer.evaluation import evaluate
@@ -46,6 +47,7 @@ def run(work: Path, request: dict[str, Any]) -> Path:
         movies_file=Path(reading["movies"]) if reading["movies"] else None,
         scale=parse_scale(reading["scale"]) if reading["scale"] else None,
         max_broken_share=reading["max_broken"],
+        movie_bags=tuple(reading["movie_bags"]),
     )
     snapshot = take_snapshot(request["source"], options)
     data = snapshot.data
@@ -57,7 +59,7 @@ def run(work: Path, request: dict[str, Any]) -> Path:
     else:
         parts = divide(snapshot, task.holdout, task.split_seed)
         train, held_out, notes = parts.train, parts.held_out, parts.notes
-        asked = make_views(task.views, train, held_out, task.split_seed)
+        asked = _views(task, train, held_out)
     if task.contender.command:
         if is_cold_start(task.holdout):
             raise ContenderError(f"{task.contender.name}: a program cannot be asked about strangers, models only")
@@ -66,12 +68,22 @@ def run(work: Path, request: dict[str, Any]) -> Path:
         notes = (*notes, *more)
     else:
         model, costs = _fit(data, train, task)
-        views = {
-            name: Answers.of(evaluate(model, data, view.known, view.judged, protocol=task.holdout), len(data.movies))
-            for name, view in asked.items()
-        }
+        views = {}
+        for name, view in asked.items():
+            asks, about = model, data
+            if name == OWN_GENRES:
+                asks, about = with_own_genres(model, data, held_out, view.judged, task.split_seed)
+            found = evaluate(asks, about, view.known, view.judged, protocol=task.holdout)
+            views[name] = Answers.of(found, len(data.movies))
         costs = replace(costs, memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return store(work, Cell(task, costs, commit_of_code(), views, notes))
+
+
+def _views(task: Task, train: Interactions, held_out: Interactions) -> dict[str, View]:
+    """Returns the rows of each way to ask; those with genres of their own have maps of their own, too."""
+    rows = {name: OWN_MAPS if name == OWN_GENRES else name for name in task.views}
+    made = make_views(tuple(rows.values()), train, held_out, task.split_seed)
+    return {name: made[named] for name, named in rows.items()}
 
 
 def _fit(data: Dataset, train: Interactions, task: Task) -> tuple[Model, Costs]:

@@ -31,6 +31,7 @@ class Reading:
         movies: `--movies`.
         scale: `--scale`.
         max_broken: `--max-broken`.
+        movie_bags: `--movie-bag`, as often as it was given.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Reading:
     movies: str = ""
     scale: str = ""
     max_broken: float = 0.01
+    movie_bags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

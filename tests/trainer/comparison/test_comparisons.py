@@ -15,6 +15,7 @@ from trainer.comparison.comparing import Plan, lay_out, make_tasks
 from trainer.comparison.contender import ContenderError, parse_contenders, parse_program
 from trainer.comparison.runner import Failure, Outcome, Reading
 from trainer.comparison.table import render
+from trainer.errors import DataError
 from trainer.readers.read_options import ReadOptions
 from trainer.snapshot import take_snapshot
 from trainer.synthesis.dataset_synthesis import SynthesisPlan
@@ -112,6 +113,17 @@ def test_a_cell_keeps_what_was_answered(compared: Compared) -> None:
     assert cells["bias"].costs.size_bytes is not None
 
 
+def test_movie_bags_are_read_where_the_fit_runs(data: Path, tmp_path: Path) -> None:
+    """A process of its own reads the data again, and asks for the same columns."""
+    (task,) = make_tasks(
+        take_snapshot(str(data), ReadOptions()), Plan(parse_contenders("bias"), "temporal:0.2", (0,), "bias")
+    )
+    reading = asdict(Reading(str(data), movie_bags=("casting",)))
+
+    with pytest.raises(DataError, match="no column for --movie-bag casting"):
+        cell_process.run(tmp_path, {"task": asdict(task), "source": reading.pop("source"), "reading": reading})
+
+
 def test_an_interrupted_comparison_goes_on_where_it_was(compared: Compared) -> None:
     """What is there is not run again; what is missing is, and the table comes out the same."""
     before = compared.out.read_text()
@@ -155,6 +167,7 @@ def test_what_came_to_nothing_stands_in_the_table_with_its_reason(compared: Comp
         (("--models", "bias", "--reference", "bias", "--holdout", "last"), "neither a file nor one of random:F"),
         (("--models", "bias", "--seeds", "x"), "--seeds 'x'"),
         (("--models", "bias", "--out", "table.html"), "ends in .md"),
+        (("--models", "bias", "--movie-bag", "casting"), "no column for --movie-bag casting"),
         (("--models", "bias", "--protocol", "notebook"), "no notebook of the models asked for used it"),
     ],
 )
