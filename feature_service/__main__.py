@@ -71,7 +71,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         service = Service(feature_service_pb2.DESCRIPTOR.services_by_name["FeatureService"], handlers)
         health = Health([service.descriptor.full_name], [REDIS])
         for background in (
-            Readiness(link, catalogue, health, rng, embedded).keep(),
+            Readiness(link, marks, catalogue, health, rng, embedded).keep(),
             keep_trimmed(event_log, rng),
             ChangeWatch(link, changes, rng, time.monotonic).keep(),
             keep_measured(measure, marks, event_log, rng),
@@ -87,6 +87,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             listen=settings.listen,
             drain_timeout_s=settings.drain_timeout_s,
             observation=observed.calls,
+            security=settings.security(),
         )
         yield await stack.enter_async_context(server)
 

@@ -91,6 +91,8 @@ class ChangeWatch:
         if not isinstance(changed, list):
             self._ring.reset(live=True)  # the whole data set was dropped
             return
+        if keys.EPOCH in changed:
+            self._ring.reset(live=True)  # the data set was replaced by an older one
         users = [user_id for key in changed if (user_id := keys.user_of(key)) is not None]
         self._ring.add(users, catalogue=keys.CATALOGUE in changed)
 

@@ -8,6 +8,9 @@
     {p<nr>}:log        event log of the partition, a stream whose ids are its positions
     {m}:exports        hash: name of who exports events -> the positions up to which he has them
     {m}:epoch          random id of this data set
+    {m}:format         highest format of any value in it
+    {m}:restoring      present while a backup is being restored: which one
+    {m}:rewriting      hash: server -> how far rewriting users in the newest format has got
     {m}:evaluation     present once rows were imported that evaluations hold out
     {m}:catalogue      pointer: which catalogue is current, its version and size
     {m}:scale          which ratings there are; absent while nobody told it
@@ -26,6 +29,9 @@ from dataclasses import dataclass
 NUM_PARTITIONS = 64
 
 EPOCH = b"{m}:epoch"
+FORMAT = b"{m}:format"
+RESTORING = b"{m}:restoring"
+REWRITING = b"{m}:rewriting"
 NOT_FOR_EVALUATION = b"{m}:evaluation"
 CATALOGUE = b"{m}:catalogue"
 EXPORTS = b"{m}:exports"
@@ -68,11 +74,11 @@ def user_of(state_key: bytes) -> str | None:
 
 
 def followed_prefixes() -> list[bytes]:
-    """Returns with what the keys begin whose changes are told: users' states and the catalogue.
+    """Returns with what the keys begin whose changes are told: users' states, the catalogue and the epoch.
 
     Every change of a user rewrites his state, also one of his seen set, and his deletion drops it.
     """
-    return [*(b"{p%d}:u:" % partition for partition in range(NUM_PARTITIONS)), CATALOGUE]
+    return [*(b"{p%d}:u:" % partition for partition in range(NUM_PARTITIONS)), CATALOGUE, EPOCH]
 
 
 def version_counter(partition: int) -> bytes:

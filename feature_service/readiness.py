@@ -13,6 +13,7 @@ from feature_service.durability import describe_durability
 from feature_service.embedded_redis import OLDEST_VERSION, EmbeddedRedis
 from feature_service.redis_failures import FORBIDDEN
 from feature_service.redis_link import RedisLink
+from feature_service.store import StoreMarks
 from feature_service.value_format import FormatError
 from service_runtime.errors import ServiceError, Unavailable
 from service_runtime.health import Health
@@ -30,12 +31,14 @@ class Readiness:
     def __init__(
         self,
         link: RedisLink,
+        marks: StoreMarks,
         catalogue: Catalogue,
         health: Health,
         rng: random.Random,
         embedded: EmbeddedRedis | None,
     ) -> None:
         self._link = link
+        self._marks = marks
         self._catalogue = catalogue
         self._health = health
         self._rng = rng
@@ -64,6 +67,7 @@ class Readiness:
             if too_old is not None:
                 return too_old
             await self._ask_for_rights()
+            await self._marks.require_usable()
             await self._catalogue.newest()
             if not self._told_durability:
                 _log.info("durability", promise=await describe_durability(self._link))

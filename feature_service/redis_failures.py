@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redis import exceptions
 
 from feature_service.redis_security import causes, describe_handshake
+from feature_service.value_format import FormatError
 from service_runtime.errors import ResourceExhausted, ServiceError, Unavailable
 
 FORBIDDEN = "REDIS_FORBIDS"
@@ -26,15 +27,19 @@ class Failure:
         text: For a person; it names no address, which stays in the log of who configured it.
         passes: Whether another try within the same call may help: what moves on its own within a second.
         exhausted: Whether it is for want of room: RESOURCE_EXHAUSTED instead of UNAVAILABLE, which clients repeat.
+        unreadable: Whether a newer build wrote what is there: FAILED_PRECONDITION.
     """
 
     reason: str
     text: str
     passes: bool = False
     exhausted: bool = False
+    unreadable: bool = False
 
     def error(self) -> ServiceError:
         """Returns what the caller is told."""
+        if self.unreadable:
+            return FormatError(self.text, reason=self.reason)
         if self.exhausted:
             return ResourceExhausted(self.text, reason=self.reason, retry_after_s=_RETRY_FULL_AFTER_S)
         return Unavailable(self.text, reason=self.reason, retry_after_s=_RETRY_AFTER_S)
@@ -92,6 +97,8 @@ _CODES_OF_KINDS: list[tuple[type[Exception], str]] = [
 _FORBIDDEN_WITHIN_SCRIPT = ("The user executing the script can't ", "ACL failure in script")
 # Redis 6.2 hides what failed within a script behind where: "... @user_script:12: -OOM command not allowed ...".
 _WITHIN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")
+# What user_state.lua raises; Redis puts the place within the script before it, and versions differ in how.
+_NEWER_FORMAT = re.compile(r"NEWERFORMAT (.+? has format \d+, this build knows (?:\d+ and )?\d+)")
 
 
 def failure_of(error: Exception, *, on_cluster: bool = False) -> Failure | None:
@@ -105,6 +112,9 @@ def failure_of(error: Exception, *, on_cluster: bool = False) -> Failure | None:
     for kind, failure in _BY_KIND:
         if isinstance(error, kind):
             return failure
+    newer = _NEWER_FORMAT.search(str(error)) if isinstance(error, exceptions.ResponseError) else None
+    if newer is not None:
+        return Failure(FormatError.default_reason, newer[1], unreadable=True)
     return _BY_CODE.get(_code_of(error))
 
 

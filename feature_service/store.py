@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from feature_service import keys
 from feature_service.redis_link import RedisLink
-from feature_service.value_format import CataloguePointer, pack_pointer, unpack_pointer
+from feature_service.value_format import STATE_FORMAT, CataloguePointer, FormatError, pack_pointer, unpack_pointer
+from service_runtime.errors import Unavailable
 
 # Read with everything else, so that an answer names epoch and catalogue as of the moment of its data.
 STORE_KEYS = (keys.EPOCH, keys.CATALOGUE)
@@ -32,6 +33,34 @@ class StoreMarks:
         if epoch is None or pointer is None:
             raise RuntimeError("the store's marks vanish as soon as they are made")
         return epoch.decode(), unpack_pointer(pointer)
+
+    async def require_usable(self) -> None:
+        """Finds out whether requests may be answered from this data set, and notes that this build writes to it.
+
+        Raises:
+            FormatError: A newer build wrote to it.
+            Unavailable: It is being restored.
+        """
+        form, restoring = await self._link.read((keys.FORMAT, keys.RESTORING))
+        if restoring is not None:
+            raise Unavailable(
+                "a backup is being restored, or that was broken off: then restore it again",
+                reason="RESTORING",
+                retry_after_s=5.0,
+            )
+        known = int(form or 0)
+        if known > STATE_FORMAT:
+            raise FormatError(
+                f"a newer build wrote to this store: it has format {known}, this build knows up to {STATE_FORMAT}"
+            )
+        if known < STATE_FORMAT:
+            await self._link.command("SET", keys.FORMAT, STATE_FORMAT)
+
+    async def renew_epoch(self) -> str:
+        """Gives the data set a new epoch, for it is an older one: former versions and positions mean nothing."""
+        epoch = secrets.token_hex(8)
+        await self._link.command("SET", keys.EPOCH, epoch)
+        return epoch
 
     async def read(self) -> tuple[str, CataloguePointer, bool]:
         """Returns epoch, catalogue pointer, and whether rows were imported that evaluations hold out."""

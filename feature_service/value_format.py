@@ -28,6 +28,7 @@ Log positions: one u64 per partition
 Movie (format 1): u8 format · u64 catalogue version of its last change · JSON
 Catalogue pointer: text "ID VERSION NUM_MOVIES"
 Rating scale: text "LOWEST HIGHEST"
+Format of the store: the number, as text, of the newest format of a user's state that a build which wrote to it knows
 """
 
 import hashlib
@@ -42,6 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_service.keys import NUM_PARTITIONS
+from service_runtime.errors import FailedPrecondition
 
 FORMAT = 1
 STATE_FORMAT, OLD_STATE_FORMAT = 2, 1
@@ -63,8 +65,10 @@ TOMBSTONE = struct.Struct("<B3xIQq")
 _MOVIE = struct.Struct("<BQ")
 
 
-class FormatError(Exception):
-    """A value in Redis has a format that this build does not know."""
+class FormatError(FailedPrecondition):
+    """A value in Redis has a format that this build does not know: a newer one wrote it."""
+
+    default_reason = "NEWER_FORMAT"
 
 
 class Header(NamedTuple):
@@ -271,10 +275,9 @@ def unpack_tombstone(value: bytes) -> Tombstone:
     Raises:
         FormatError: Another build wrote it.
     """
-    tombstone = Tombstone._make(TOMBSTONE.unpack(value))
-    if tombstone.format != FORMAT:
-        raise FormatError(f"a tombstone has format {tombstone.format}, this build knows {FORMAT}")
-    return tombstone
+    if value[0] != FORMAT:
+        raise FormatError(f"a tombstone has format {value[0]}, this build knows {FORMAT}")
+    return Tombstone._make(TOMBSTONE.unpack(value))
 
 
 def pack_profile_field(value: str | int | None) -> bytes:

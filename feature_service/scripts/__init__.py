@@ -4,6 +4,7 @@ from functools import cache
 from importlib import resources
 
 _PARTS = {
+    "rewrite_states": ("user_state", "rewrite_states"),
     "delete_user": ("user_state", "delete_user"),
     "merge_events": ("user_state", "seen_set", "merge_events"),
     "upsert_profiles": ("user_state", "upsert_profiles"),

@@ -25,6 +25,9 @@ local function seen_numbers(value)
     end
     return numbers
   end
+  if string.byte(value, 1) ~= 2 then
+    refuse_format("a seen set", string.byte(value, 1), "1 and 2")
+  end
   local number, delta, scale = 0, 0, 1
   for position = 2, #value do
     local byte = string.byte(value, position)
