@@ -107,7 +107,7 @@ def start(registry, features):
         model_settings = ModelSettings(**{**given, **settings})
         async with serve(model_settings) as server, open_channel(server.address) as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            stub.channel = channel
+            stub.channel, stub.address = channel, server.address
             if ready:
                 await until_serving(channel)
             yield stub

@@ -51,6 +51,13 @@ class CallError(Exception):
         self.missing_ids = list(details.missing_ids)
         self.retry_after_s = details.retry_after_s
 
+    @classmethod
+    def of(
+        cls, code: grpc.StatusCode, message: str, *, reason: str = "", missing_ids: Sequence[str] = ()
+    ) -> "CallError":
+        """Returns a failure that came not as a status: that of a row of a batch, or of the caller's own time."""
+        return cls(code, _Details(message, reason, "marquee" if reason else "", missing_ids=missing_ids))
+
     @property
     def request_id(self) -> str:
         """By what id the service's log knows the call; empty if it never got there."""

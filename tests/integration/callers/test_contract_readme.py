@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from marquee.v1 import feature_service_pb2, model_service_pb2
+from marquee.v1 import feature_service_pb2, model_admin_pb2, model_service_pb2
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
@@ -20,10 +20,11 @@ class Serving(Protocol):
     address: str
 
 
-def block(language: str, page: str = README) -> str:
-    """Returns the one example of a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    return str(found)
+def block(language: str, page: str = README, *, without: str = "SyncModelClient") -> str:
+    """Returns the one example of a language that has nothing to do with `without`."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (one,) = [example for example in found if without not in example]
+    return str(one)
 
 
 async def run(program: str, script: Path, folder: Path) -> tuple[int | None, str]:
@@ -53,6 +54,19 @@ async def test_the_python_example_prints_a_rating_and_recommendations(
     code, output = await run(sys.executable, script, project)
 
     assert (code, output.splitlines()) == (0, ["2.00 stars", "3 3.0", "2 2.0", "1 1.0"])
+
+
+async def test_the_example_of_the_client_prints_a_rating_and_titles(project: Path, three_movies: Serving) -> None:
+    """The client stands beside the stubs, and is as short as they are."""
+    script = project / "ask.py"
+    example = block("python", without="ModelServiceStub").replace("localhost:50052", three_movies.address)
+    script.write_text(example, encoding="utf-8")
+
+    code, output = await run(sys.executable, script, project)
+
+    assert code == 0
+    assert output.startswith("Prediction(rating=2.0,")
+    assert output.splitlines()[1:] == ["  3.00  Clueless", "  2.00  Heat", "  1.00  Toy Story"]
 
 
 async def test_the_python_example_prints_what_an_error_carries(project: Path, three_movies: Serving) -> None:
@@ -90,7 +104,7 @@ async def test_the_node_example_runs(
 
 def test_the_table_names_every_rpc() -> None:
     """An RPC that is added to the contract is added to the table."""
-    files = (feature_service_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR)
+    files = (feature_service_pb2.DESCRIPTOR, model_service_pb2.DESCRIPTOR, model_admin_pb2.DESCRIPTOR)
     methods = {
         method for file in files for service in file.services_by_name.values() for method in service.methods_by_name
     }
