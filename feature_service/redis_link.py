@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from feature_service.redis_failures import failure_of
+from feature_service.redis_failures import Failure, failure_of
 from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
 from service_runtime.errors import ServiceError, Unavailable
@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 # Bounds how long one command keeps Redis from other callers: a user is 5 kB at most, so some 10 MB.
 _MAX_KEYS_PER_READ = 4096
 _RETRY_AFTER_S = 1.0
+_NOT_ASKED = Failure("REDIS_UNAVAILABLE", "Redis was not asked yet")
 # Waits of at most 40, 80 and 160 ms, each of a random length: a connection that was closed while it lay idle costs no
 # wait worth the name, and what takes longer is the caller's to wait for.
 _RETRIES = 3
@@ -78,7 +79,7 @@ class RedisLink:
         self._open(url, max_connections)
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
         self._reads: set[asyncio.Task[None]] = set()
-        self._down: str | None = "Redis was not asked yet"
+        self._down: Failure | None = _NOT_ASKED
         self.failed = asyncio.Event()
 
     def _open(self, url: str, max_connections: int) -> None:
@@ -252,7 +253,7 @@ class RedisLink:
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         if self._down is not None:
-            raise Unavailable(self._down, reason="REDIS_UNAVAILABLE", retry_after_s=_RETRY_AFTER_S)
+            raise self._down.error()
         try:
             yield
         except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
@@ -261,6 +262,6 @@ class RedisLink:
                 raise
             if isinstance(error, exceptions.ConnectionError) and not self.on_cluster:
                 # Of a cluster one server alone may be away.
-                self._down = failure.text
+                self._down = failure
             self.failed.set()
             raise failure.error() from error

@@ -5,8 +5,9 @@
 -- Rated events below the key of the oldest kept movie of a full window are dropped. All of these are maxima and a floor
 -- that only rises, so any order and repetition of the same events ends in the same bytes but for the version.
 --
--- An event that changes something, or would have but for a full window of newer ones, is appended to the partition's log;
--- what is imported is not.
+-- An event that changes something, or would have but for newer ones of the same call, is appended to the partition's
+-- log; one that is older than a window that was full before only if its movie was never seen: so the same event is logged
+-- once, however often it comes. What is imported is not logged.
 --
 -- KEYS  1 version counter, 2 log position, 3 log; then per user: state, tombstone, seen set
 -- ARGV  1 window, 2 entries that the log keeps at most, 3 the time in ms, 4 how long a history lives without a change in
@@ -206,13 +207,21 @@ local function write_entries(entries, movies)
   return string.sub(table.concat(out), 1, window * EVENT_BYTES)
 end
 
+-- Returns the oldest of a full window, nil while it is not full.
+local function floor_of(entries)
+  if #entries >= window * EVENT_BYTES then
+    return read_event(entries, #entries - EVENT_BYTES + 1)
+  end
+end
+
+local function is_below(event, floor)
+  return floor and before(event.t, event.n, floor.t, floor.n)
+end
+
 -- Returns the new entries, the new older ratings, and the floor (time and number), nil while the window is not full.
 local function write_body(entries, older, movies)
   entries = write_entries(entries, movies)
-  local floor
-  if #entries == window * EVENT_BYTES then
-    floor = read_event(entries, #entries - EVENT_BYTES + 1)
-  end
+  local floor = floor_of(entries)
   for number, movie in pairs(movies) do
     older[number] = not movie.newest.r and movie.rated or nil
   end
@@ -276,22 +285,23 @@ local function merge(state_key, tombstone_key, seen_key, bytes, prepared, prepar
   for position, event in ipairs(events) do
     statuses[position] = event.late and "S" or apply(event, movies)
   end
-  if prepared == "" then
-    for position, status in ipairs(statuses) do
-      if status == "A" then
+  local old_floor = floor_of(user.entries)
+  local new_entries, new_older, floor = write_body(user.entries, rated_earlier, movies)
+  local num_new, new = 0, {}
+  if #seen > 0 then
+    num_new, new = add_seen(seen_key, seen)
+  end
+  for position, event in ipairs(events) do
+    if statuses[position] == "A" then
+      -- Of a movie that was seen before it may be the very event that was logged and has left the window since.
+      if prepared == "" and (new[event.n] or not is_below(event, old_floor)) then
         log_event(state_key, string.sub(bytes, (position - 1) * EVENT_BYTES + 1, position * EVENT_BYTES))
       end
-    end
-  end
-  local new_entries, new_older, floor = write_body(user.entries, rated_earlier, movies)
-  if floor then
-    for position, event in ipairs(events) do
-      if statuses[position] == "A" and before(event.t, event.n, floor.t, floor.n) then
+      if is_below(event, floor) then
         statuses[position] = "S"
       end
     end
   end
-  local num_new = #seen > 0 and add_seen(seen_key, seen) or 0
   if new_entries ~= user.entries or new_older ~= user.older or num_new > 0 then
     user.version, user.watched = next_version(), user.watched + num_new
     user.entries, user.older = new_entries, new_older

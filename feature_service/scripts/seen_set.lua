@@ -81,23 +81,23 @@ local function write_seen(key, numbers)
   redis.call("SET", key, fits and pack_bitmap(numbers) or pack_deltas(numbers))
 end
 
--- Sets bits of a bitmap and returns how many were new.
+-- Sets bits of a bitmap; returns as add_seen.
 local function add_bits(key, numbers)
-  local num_new = 0
+  local num_new, new = 0, {}
   for _, number in ipairs(numbers) do
     if redis.call("GETBIT", key, number + 8) == 0 then
       redis.call("SETBIT", key, number + 8, 1)
-      num_new = num_new + 1
+      num_new, new[number] = num_new + 1, true
     end
   end
   -- The byte that names the format has one bit. A new highest number can have made the bitmap too sparse.
   if num_new > 0 and not as_bitmap(redis.call("BITCOUNT", key) - 1, redis.call("STRLEN", key) - 1) then
     write_seen(key, seen_numbers(redis.call("GET", key)))
   end
-  return num_new
+  return num_new, new
 end
 
--- Adds numbers to a seen set and returns how many were new.
+-- Adds numbers to a seen set and returns how many were new, and which as the keys of a table.
 local function add_seen(key, numbers)
   local highest = 0
   for _, number in ipairs(numbers) do
@@ -106,7 +106,7 @@ local function add_seen(key, numbers)
   if highest < BITMAP_MOVIES and redis.call("GETRANGE", key, 0, 0) == "\1" then
     return add_bits(key, numbers)
   end
-  local all, num_new, known = seen_numbers(redis.call("GET", key) or ""), 0, {}
+  local all, num_new, new, known = seen_numbers(redis.call("GET", key) or ""), 0, {}, {}
   for _, number in ipairs(all) do
     known[number] = true
   end
@@ -114,11 +114,11 @@ local function add_seen(key, numbers)
     if not known[number] then
       known[number] = true
       all[#all + 1] = number
-      num_new = num_new + 1
+      num_new, new[number] = num_new + 1, true
     end
   end
   if num_new > 0 then
     write_seen(key, all)
   end
-  return num_new
+  return num_new, new
 end

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from feature_service import child_process
 from feature_service.embedded_redis import find_server
@@ -60,8 +62,9 @@ class KilledRedis:
         self._folder = folder
         self._fsync = fsync
         self._variables = {} if library is None else {"LD_PRELOAD": str(library)}
-        self.url = f"unix://{folder}/redis.sock"
-        self._client = redis.Redis(unix_socket_path=f"{folder}/redis.sock")
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self._client = redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
         self.revive()
 
     def kill(self) -> None:
@@ -87,17 +90,35 @@ class KilledRedis:
 
     def revive(self) -> None:
         """See `Victim`."""
+        self._start("--appendonly", "yes", "--appendfsync", self._fsync)
+        until(self._answers, "Redis answers", timeout_s=60)
+
+    def load_slowly(self) -> None:
+        """Starts it again on the snapshot of its SAVE, of which each key takes 50 ms, and waits until it loads."""
+        self._kill()
+        self._start("--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024")
+        until(self._loads, "Redis is loading")
+
+    def _start(self, *arguments: str) -> None:
         folder = str(self._folder)
         self._process = subprocess.Popen(
             [
                 # Ends with this process, also if that is killed.
                 *(sys.executable, "-I", child_process.__file__, str(os.getpid())),
-                *(str(find_server()), "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder),
-                *("--save", "", "--appendonly", "yes", "--appendfsync", self._fsync, "--logfile", f"{folder}/log"),
+                *(str(find_server()), "--port", "0", "--unixsocket", str(self.socket), "--dir", folder),
+                *("--save", "", "--logfile", f"{folder}/log", *arguments),
             ],
             env={**os.environ, **self._variables},
         )
-        until(self._answers, "Redis answers", timeout_s=60)
+
+    def _loads(self) -> bool:
+        try:
+            self._client.ping()
+        except redis.exceptions.BusyLoadingError:
+            return True
+        except redis.exceptions.ConnectionError:
+            return False
+        raise AssertionError("it has loaded already")
 
     def stop(self) -> None:
         """Ends it."""

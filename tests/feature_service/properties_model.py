@@ -171,17 +171,21 @@ class ModelUser:
     def write(self, now: int, lives: Lives, events: Sequence[Watched], *, imported: bool) -> tuple[bool, list[str]]:
         """Merges events; returns whether readers are told something else, and what became of each."""
         history = self.history.copy() if self._has_history(now) else History(self._window)
+        seen, old_floor = set(history.seen), history.trim()
         statuses = []
         for event in events:
             late = self.deleted_at_ms > 0 and event.time_ms <= self.deleted_at_ms
             statuses.append(STALE if late else history.take(event))
             if imported and not late:
                 self.imported.append(event)
-            elif not imported and statuses[-1] == APPLIED:
-                self.logged.append(event)
         floor = history.trim()
         for position, event in enumerate(events):
-            if statuses[position] == APPLIED and floor is not None and (event.time_ms, event.movie) < floor:
+            if statuses[position] != APPLIED:
+                continue
+            age = event.time_ms, event.movie
+            if not imported and not (old_floor is not None and age < old_floor and event.movie in seen):
+                self.logged.append(event)
+            if floor is not None and age < floor:
                 statuses[position] = STALE
         changed = history != (self.history if self._has_history(now) else History(self._window))
         if changed:

@@ -101,6 +101,19 @@ async def test_an_event_older_than_a_full_window_is_in_the_log(stub):
     assert ("u", "m250", 3.0, 5, event_hash("old")) in (await export(stub)).events
 
 
+async def test_an_event_is_logged_once_however_often_it_comes(stub):
+    """Also after newer ones pushed it out of the window, when the state does not know it any more."""
+    events = [make.event(f"e{i}", movie_id=f"m{i}", rating=3, time_ms=1000 + i) for i in range(300)]
+    for first in range(0, 300, 100):
+        await stub.WriteEvents(make.write(*events[first : first + 100]))
+
+    again = await stub.WriteEvents(make.write(*events))
+
+    logged = (await export(stub)).events
+    assert {result.status for result in again.results} == {pb2.EVENT_STATUS_STALE, pb2.EVENT_STATUS_DUPLICATE}
+    assert len(logged) == len(set(logged)) == 300
+
+
 async def test_a_deletion_is_told_without_the_name(stub):
     """Who knows the id finds it by its digest; a reader of the log does not learn it."""
     await stub.WriteEvents(make.write(make.event(user_id="alice")))
