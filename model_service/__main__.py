@@ -62,7 +62,9 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
         on_device = threads.measured("device", in_background(device_thread))
         aside = threads.measured("catalogue", in_background(catalogue_thread))
         interceptors = tracing.interceptors() if tracing else []
-        async with open_channel(settings.feature_service, interceptors=interceptors) as channel:
+        async with open_channel(
+            settings.feature_service, credentials=settings.feature_credentials(), interceptors=interceptors
+        ) as channel:
             features = MeasuredReader(channel, settings.feature_timeout_s, metrics)
             generations = Generations(
                 CatalogueMirror(features, aside),
@@ -119,6 +121,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                         listen=settings.listen,
                         drain_timeout_s=settings.drain_timeout_s,
                         observation=observed.calls,
+                        security=settings.security(),
                     ) as server,
                 ):
                     following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]
@@ -153,6 +156,7 @@ async def _admin_server(
         listen=settings.admin_listen,
         drain_timeout_s=settings.drain_timeout_s,
         observation=observation,
+        security=settings.admin_security(),
     ):
         yield
 

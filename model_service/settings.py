@@ -1,16 +1,19 @@
 """Holds what model_service can be told. The only place that reads its environment."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from marquee.client.credentials import Credentials, CredentialsError
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
-from service_runtime.settings import ListenAddress, OptionalListenAddress, ServiceSettings
+from service_runtime.server import Security
+from service_runtime.settings import OFF, ListenAddress, OptionalListenAddress, ServiceSettings
 from two_tower.registry import STABLE
 
 _BATCHES_ON_CPU = 1
@@ -54,6 +57,30 @@ class ModelSettings(ServiceSettings):
     )
     feature_service: str = Field(
         default="127.0.0.1:50051", min_length=1, description="host:port, or any gRPC target, of feature_service."
+    )
+    feature_tls: bool = Field(
+        default=False, description="Whether feature_service speaks TLS; implied by a file of certificates for it."
+    )
+    feature_tls_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) of who signed that of feature_service; by default those this machine trusts.",
+    )
+    feature_tls_cert_file: Path | None = Field(
+        default=None, description="A certificate of our own (PEM), if feature_service asks its callers for one."
+    )
+    feature_tls_key_file: Path | None = Field(default=None, description="Its key (PEM), without a password.")
+    feature_token_file: Path | None = Field(
+        default=None, description="File that holds our token for feature_service, and nothing else."
+    )
+    feature_token: SecretStr = Field(
+        default=SecretStr(""), description="Our token for feature_service; rather name a file that holds it."
+    )
+    feature_token_in_clear: bool = Field(
+        default=False,
+        description="Whether our token may go to another machine without TLS, where something else encrypts.",
+    )
+    admin_tokens_file: Path | None = Field(
+        default=None, description="As MODEL_TOKENS_FILE, for ModelAdminService: its callers are other people."
     )
     feature_timeout_s: float = Field(
         default=2.0, gt=0, le=60, description="How long one read of feature_service may take, in seconds."
@@ -126,6 +153,51 @@ class ModelSettings(ServiceSettings):
     retry_s: float = Field(
         default=2.0, ge=0.05, le=600, description="About how long to wait before looking again for what is absent."
     )
+
+    @field_validator("admin_tokens_file")
+    @classmethod
+    def _can_be_read(cls, path: Path | None) -> Path | None:
+        return cls._is_a_file(path)
+
+    @model_validator(mode="after")
+    def _admin_is_guarded_too(self) -> Self:
+        if self.tokens_file is not None and self.admin_listen != OFF and self.admin_tokens_file is None:
+            raise PydanticCustomError(
+                "admin", "MODEL_TOKENS_FILE without MODEL_ADMIN_TOKENS_FILE: name one, or set MODEL_ADMIN_LISTEN=off"
+            )
+        if self.tokens_file is not None and self.tokens_file == self.admin_tokens_file:
+            raise PydanticCustomError(
+                "admin", "MODEL_ADMIN_TOKENS_FILE is MODEL_TOKENS_FILE: every caller could move models"
+            )
+        try:
+            credentials = self.feature_credentials()
+            credentials.for_channel()
+            credentials.token_for(self.feature_service)
+        except CredentialsError as error:
+            raise PydanticCustomError(
+                "hop", "MODEL_FEATURE_TLS_…, MODEL_FEATURE_TOKEN…: {error}", {"error": str(error)}
+            ) from None
+        return self
+
+    def admin_security(self) -> Security:
+        """Returns who may move models, by the certificates of the other port."""
+        return replace(self.security(), tokens_file=self.admin_tokens_file, health_listen="")
+
+    def feature_credentials(self) -> Credentials:
+        """Returns who we are to feature_service, and whom we trust.
+
+        Raises:
+            CredentialsError: They contradict each other.
+        """
+        return Credentials(
+            self.feature_tls or bool(self.feature_tls_ca_file or self.feature_tls_cert_file),
+            self.feature_tls_ca_file,
+            self.feature_tls_cert_file,
+            self.feature_tls_key_file,
+            self.feature_token.get_secret_value(),
+            self.feature_token_file,
+            self.feature_token_in_clear,
+        )
 
     @field_validator("registry")
     @classmethod

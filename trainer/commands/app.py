@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import typer
+from marquee.client.credentials import CredentialsError
 from typer.core import TyperGroup
 
 from trainer.commands import (
@@ -30,7 +31,7 @@ class _Commands(TyperGroup):
         """Runs the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except (TrainerError, TwoTowerError) as error:
+        except (TrainerError, TwoTowerError, CredentialsError) as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(getattr(error, "exit_status", TrainerError.exit_status)) from error
         except OSError as error:

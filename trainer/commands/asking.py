@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from marquee.client.channel import open_sync_channel
+from marquee.client.credentials import Credentials
 from marquee.v1 import model_service_pb2, movie_pb2
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +31,7 @@ def predict_command(
     model_service: ModelServiceOption = DEFAULT_MODEL_SERVICE,
 ) -> None:
     """Shows what a user would rate movies."""
-    with open_sync_channel(model_service) as channel:
+    with open_sync_channel(model_service, credentials=Credentials.from_environment()) as channel:
         predicted = predict_ratings(channel, user, movie)
     table = Table(title=f"What user {user} would rate")
     for heading in ("movie", "title", "year", "genres", "rating", "stddev", "rounded", "cold"):
@@ -58,7 +59,7 @@ def topk_command(
     model_service: ModelServiceOption = DEFAULT_MODEL_SERVICE,
 ) -> None:
     """Shows what to recommend to a user."""
-    with open_sync_channel(model_service) as channel:
+    with open_sync_channel(model_service, credentials=Credentials.from_environment()) as channel:
         answer = best_movies(channel, user, k, genre or [], diversity, explain)
     table = Table(title=f"What user {user} may like")
     why = ["because of"] if explain else []

@@ -9,6 +9,7 @@ from typing import Annotated
 import grpc
 import typer
 from marquee.client.channel import open_sync_channel
+from marquee.client.credentials import Credentials
 from marquee.client.errors import read_error
 from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc
 
@@ -60,7 +61,10 @@ def bootstrap_command(
     store = Registry(registry)
     version = None if retrain else store.label(STABLE)
     snapshot: Snapshot | None = None
-    with progress_bar("data") as progress, open_sync_channel(feature_service) as channel:
+    with (
+        progress_bar("data") as progress,
+        open_sync_channel(feature_service, credentials=Credentials.from_environment()) as channel,
+    ):
         # Asked first, because a feature_service that cannot be reached should not cost a training.
         store_epoch = _store_epoch(channel)
         if version is None:

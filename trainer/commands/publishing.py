@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from marquee.client.channel import open_sync_channel
+from marquee.client.credentials import Credentials
 
 from trainer.commands.data_options import (
     DEFAULT_MAX_BROKEN,
@@ -49,7 +50,10 @@ def publish_command(
     """Sends movies, profiles and the histories of exactly the rows that a checkpoint was trained on."""
     store = Registry(registry)
     manifest = checkpoints.read_manifest(store.path_of(resolve_version(store, checkpoint)))
-    with progress_bar("reading") as progress, open_sync_channel(feature_service) as channel:
+    with (
+        progress_bar("reading") as progress,
+        open_sync_channel(feature_service, credentials=Credentials.from_environment()) as channel,
+    ):
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
         parts = divide_again(snapshot, manifest)
         rows = snapshot.data.interactions if all_rows else parts.train

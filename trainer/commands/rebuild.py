@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from marquee.client.channel import open_sync_channel
+from marquee.client.credentials import Credentials
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -122,7 +123,7 @@ def rebuild_command(
         return base_of_data(snapshot.data, snapshot.data.interactions)
 
     def once(begins: Told, progress: Progress) -> Result:
-        with only_one(store), open_sync_channel(feature_service) as channel:
+        with only_one(store), open_sync_channel(feature_service, credentials=Credentials.from_environment()) as channel:
             given = None if data is None else first
             return Rebuild(store, StoreReader(channel), plan, first=given, begins=begins, progress=progress).run()
 
