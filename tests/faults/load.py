@@ -13,7 +13,8 @@ from marquee.v1 import feature_service_pb2_grpc
 from tests.feature_service import messages as make
 
 NUM_MOVIES = 300
-_EVENTS_PER_CALL = 20
+_EVENTS_PER_CALL = 50
+_EVENTS_PER_SITTING = 5
 _EVENTS_PER_USER = 25
 # Of whom the store has to forget: more movies than a history keeps.
 _NUM_HEAVY = 2
@@ -29,12 +30,14 @@ Call = Sequence[pb2.Event]
 
 
 def make_calls(rng: random.Random, num_events: int) -> list[Call]:
-    """Returns calls of events in no order; some are about a movie that the user watched before."""
+    """Returns calls of events, some of each user, in no order of time; some are of a movie that he watched before."""
     num_users = max(1, num_events // _EVENTS_PER_USER)
     events = []
+    user_id = ""
     for number in range(num_events):
-        heavy = rng.random() < _HEAVY_SHARE
-        user_id = f"heavy {rng.randrange(_NUM_HEAVY)}" if heavy else f"user {rng.randrange(num_users)}"
+        if number % _EVENTS_PER_SITTING == 0:
+            heavy = rng.random() < _HEAVY_SHARE
+            user_id = f"heavy {rng.randrange(_NUM_HEAVY)}" if heavy else f"user {rng.randrange(num_users)}"
         rating = rng.choice([None, *(stars / 2 for stars in range(1, 11))])
         time_ms = 1_600_000_000_000 + rng.randrange(10**10)
         events.append(make.event(f"e{number}", user_id, f"m{rng.randrange(NUM_MOVIES)}", rating, time_ms))

@@ -117,7 +117,7 @@ def row_of(killed: str, num_kills: int, load: Load, found: Audit, took_s: float)
     }
 
 
-@small_and_whole((1500, 1), (50_000, 10))
+@small_and_whole((1500, 1), (50_000, 6))
 async def test_a_killed_service_loses_nothing(tmp_path, tell: Tell, num_events, num_kills):
     """Callers repeat what was not acknowledged; whether it had been written makes no difference."""
     with redis_and_service(tmp_path, "everysec") as (_, service):
@@ -132,8 +132,8 @@ async def test_a_killed_service_loses_nothing(tmp_path, tell: Tell, num_events, 
     ("fsync", "num_events", "num_kills"),
     [
         pytest.param("everysec", 1500, 1, id="everysec-small"),
-        pytest.param("everysec", 50_000, 10, id="everysec-whole", marks=FAULTS),
-        pytest.param("always", 50_000, 10, id="always-whole", marks=FAULTS),
+        pytest.param("everysec", 50_000, 6, id="everysec-whole", marks=FAULTS),
+        pytest.param("always", 50_000, 6, id="always-whole", marks=FAULTS),
     ],
 )
 async def test_a_killed_redis_loses_nothing(tmp_path, tell: Tell, fsync, num_events, num_kills):
@@ -179,7 +179,7 @@ class KilledWhileSyncing:
 @FAULTS
 async def test_a_failover_loses_nothing_that_a_replica_acknowledged(tmp_path, tell: Tell, cluster):
     """With FEATURE_WRITE_ACK=replica; tests/feature_service/test_cluster.py does it small."""
-    num_events, num_kills = 50_000, 6
+    num_events, num_kills = 50_000, 5
     cluster.flush()
     settings = {"FEATURE_REDIS_URL": cluster.url, "FEATURE_REDIS_CLUSTER": "true", "FEATURE_WRITE_ACK": "replica"}
     with running_service(tmp_path, **settings) as service:
@@ -194,7 +194,7 @@ async def test_a_failover_loses_nothing_that_a_replica_acknowledged(tmp_path, te
 @FAULTS
 async def test_a_failover_may_lose_what_no_replica_acknowledged(tmp_path, tell: Tell, cluster):
     """With FEATURE_WRITE_ACK=local: the loss is printed; nothing is half-written, and writing again restores it."""
-    num_events, num_kills = 50_000, 6
+    num_events, num_kills = 50_000, 5
     cluster.flush()
     settings = {"FEATURE_REDIS_URL": cluster.url, "FEATURE_REDIS_CLUSTER": "true", "FEATURE_WRITE_ACK": "local"}
     with running_service(tmp_path, **settings) as service:
