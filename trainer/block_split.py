@@ -1,6 +1,6 @@
 """Divides interactions that lie on disk, a block of whole users at a time. Knows columns and holdouts; knows no model.
 
-Every rule but random:F, temporal:F and leave-last looks at the order of the file or at a list, which such data has not.
+Rules that look at the order of the file or at a list, which such data has not, are refused: every:N, torch:F, a file.
 What is held out of users beyond `JUDGED_USERS` is neither learned from nor judged on: judging millions tells no more.
 """
 
@@ -15,13 +15,20 @@ import numpy as np
 from trainer.data_cache import cache_folder
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import HoldoutError
-from trainer.readers.mapped_columns import ColumnWriter, blocks_of_users, in_memory, open_columns, rows_of_users
-from trainer.splits import Split, parse_holdout, split
+from trainer.readers.mapped_columns import (
+    ROWS_AT_ONCE,
+    ColumnWriter,
+    blocks_of_users,
+    in_memory,
+    open_columns,
+    rows_of_users,
+)
+from trainer.splits import Holdout, Split, parse_holdout, split
 
 JUDGED_USERS = 10_000
 """Users that a model is judged on; the standard error of their NDCG@10 is about .002."""
 
-_KINDS = ("random", "temporal", "leave-last")
+_KINDS = ("random", "temporal", "newest", "leave-last", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,20 @@ def split_by_blocks(
     """Divides the rows, or finds in the cache how they were divided.
 
     Raises:
-        HoldoutError: The rule is not one of the three, or the data cannot be divided by it.
+        HoldoutError: The rule is none of `_KINDS`, or the data cannot be divided by it.
     """
     rule = parse_holdout(holdout)
     if rule.kind not in _KINDS:
         raise HoldoutError(
-            f"--holdout {holdout}: of data on disk only random:F, temporal:F and leave-last hold out rows"
+            f"--holdout {holdout}: data on disk is divided by random:F, temporal:F, newest:F, leave-last or none"
         )
+    if rule.kind == "none":
+        nothing = data.interactions.take(np.zeros(0, np.int64))
+        return BlockSplit(data.interactions, nothing, ())
     name = hashlib.sha256(f"{data_sha256} {holdout} {seed} {judged_on}".encode()).hexdigest()[:32]
     folders = [cache_folder() / "interactions" / f"{name}-{part}" for part in ("train", "held-out")]
     if not all((folder / "count").exists() for folder in folders):
-        _write(data, folders, seed, lambda block, chance: split(block, rule, chance), judged_on)
+        _write(data, folders, seed, _dividing(data, rule), judged_on)
     train, held_out = (open_columns(folder) for folder in folders)
     if not len(train) or not len(held_out):
         raise HoldoutError(
@@ -61,6 +71,42 @@ def split_by_blocks(
         notes = (f"Judged on {JUDGED_USERS:,} users, drawn from {len(users):,} with held-out rows.",)
         users = np.sort(np.random.default_rng(seed).choice(users, JUDGED_USERS, replace=False))
     return BlockSplit(train, rows_of_users(held_out, users, len(data.user_ids)), notes)
+
+
+def _dividing(data: Dataset, rule: Holdout) -> Callable[[Dataset, int], Split]:
+    """Returns what divides a block, given a seed for its chance."""
+    if rule.kind != "newest":
+        return lambda block, chance: split(block, rule, chance)
+    boundary_ms = _boundary_ms(data, rule)
+
+    def divide(block: Dataset, _: int) -> Split:
+        late = block.interactions.event_times_ms > boundary_ms
+        return Split(block.interactions.take(~late), block.interactions.take(late))
+
+    return divide
+
+
+def _boundary_ms(data: Dataset, rule: Holdout) -> int:
+    """Returns the moment after which rows are held out: that of `splits`, found by halving instead of sorting.
+
+    Raises:
+        HoldoutError: The data has no times.
+    """
+    if not data.has_times:
+        raise HoldoutError(
+            f"--holdout {rule}: {data.name} has no times, so no rating is later than another; random:F or "
+            "leave-last (a row of each user drawn at random) would work"
+        )
+    times = data.interactions.event_times_ms
+    learnt = max(1, len(times) - int(rule.share * len(times) + 1e-9))
+    starts = range(0, len(times), ROWS_AT_ONCE)
+    low = min(int(times[start : start + ROWS_AT_ONCE].min()) for start in starts)
+    high = max(int(times[start : start + ROWS_AT_ONCE].max()) for start in starts)
+    while low < high:
+        middle = (low + high) // 2
+        until = sum(int(np.count_nonzero(times[start : start + ROWS_AT_ONCE] <= middle)) for start in starts)
+        low, high = (low, middle) if until >= learnt else (middle + 1, high)
+    return low
 
 
 def _write(

@@ -10,10 +10,12 @@ from tests.toy_dataset import toy_dataset
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import HoldoutError
 from trainer.evaluation import evaluate
-from trainer.fits import silent
+from trainer.fits import fit_function, silent
+from trainer.fits.mean import Options as MeanOptions
 from trainer.fits.two_tower import Options, fit
 from trainer.readers.mapped_columns import ColumnWriter, are_mapped
 from trainer.snapshot import Snapshot, divide, hash_of_data
+from trainer.splits import parse_holdout, split
 
 
 @pytest.fixture
@@ -69,8 +71,37 @@ def test_training_and_judging_work_on_rows_on_disk(snapshot: Snapshot) -> None:
 
 def test_a_rule_that_needs_the_order_of_a_file_is_refused(snapshot: Snapshot) -> None:
     """The message names those that work."""
-    with pytest.raises(HoldoutError, match="only random:F, temporal:F and leave-last"):
+    with pytest.raises(HoldoutError, match="random:F, temporal:F, newest:F, leave-last or none"):
         divide(snapshot, "every:5", 0)
+
+
+def test_newest_holds_out_what_it_does_in_memory(snapshot: Snapshot) -> None:
+    """Everything after one moment; what no row was learnt from is judged, too."""
+    parts = divide(snapshot, "newest:0.2", 0)
+
+    rows = snapshot.data.interactions.take(np.arange(900))
+    expected = split(replace_rows(snapshot.data, rows), parse_holdout("newest:0.2"), 0)
+    assert pairs(parts.held_out) == pairs(expected.test)
+    assert pairs(parts.train) == pairs(expected.train)
+
+
+def test_newest_of_data_without_times_is_refused(snapshot: Snapshot) -> None:
+    """With rules that would work."""
+    untimed = replace(snapshot, data=replace(snapshot.data, has_times=False))
+
+    with pytest.raises(HoldoutError, match="has no times, so no rating is later than another; random:F"):
+        divide(untimed, "newest:0.2", 0)
+
+
+def test_none_leaves_all_rows_where_they_are(snapshot: Snapshot) -> None:
+    """Nothing is written again, and nothing is judged."""
+    parts = divide(snapshot, "none", 0)
+
+    model = fit_function("mean").fit(snapshot.data, MeanOptions(), seed=0, progress=silent)
+    assert evaluate(model, snapshot.data, parts.train, parts.held_out, protocol="none").metrics.rmse is None
+    assert parts.train is snapshot.data.interactions
+    assert len(parts.held_out) == 0
+    assert parts.trained_rows.count == 900
 
 
 def test_the_same_data_is_divided_in_the_same_way(snapshot: Snapshot, tmp_path: Path) -> None:
