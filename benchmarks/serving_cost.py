@@ -1,0 +1,296 @@
+"""What does an answer cost the server, beside an empty call of the same stack? Processor time, side by side.
+
+    python benchmarks/serving_cost.py [--model two-tower-history] [--rounds 5] [--seconds 3]
+
+Redis, feature_service and three model_services (users kept near, some, none) run as processes on generated data: 20,000
+users with 50 ratings, 4,000 movies; users are drawn by Zipf's law with exponent 1. 64 calls are under way over 16
+connections. All cases are asked in turn in every round; the figures are medians over rounds. Processor time, user and
+system, is that of the model service alone; its share of hits is its own count.
+"""
+
+import argparse
+import asyncio
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+from marquee.client.channel import open_sync_channel
+from marquee.client.model_client import ModelClient
+from marquee.v1 import model_service_pb2 as pb
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.process_usage import cpu_s
+from benchmarks.record import record
+from benchmarks.rpc_load import Answered, Caller, Load
+from deploy.local.processes import ServiceProcess, free_address
+from deploy.local.stack import LocalStack
+from trainer.fits import silent
+from trainer.publishing import publish
+from trainer.readers.read_options import ReadOptions
+from trainer.snapshot import divide_again, take_snapshot
+from trainer.synthesis import SynthesisPlan, write_synthetic
+from trainer.training import Request, train
+from two_tower.checkpoint import read_manifest
+from two_tower.registry import STABLE, Registry
+
+FOLDER = Path(".run/serving_cost")
+DATA = SynthesisPlan(num_users=20_000, num_movies=4000, num_ratings=1_000_000, seed=3)
+NUM_REQUESTS = 20_000
+CACHES = {"near": 1 << 30, "some": 24 << 20, "none": 0}
+"""Bytes of the near cache: all users fit, about the most frequent fifth does, nobody does."""
+PAIRS_TOGETHER = 256
+RATE, BATCH_RATE, TOP_K = (
+    f"/marquee.v1.ModelService/{name}" for name in ("PredictRating", "BatchPredictRatings", "TopK")
+)
+_LOOKUPS = re.compile(r'^marquee_model_near_cache_lookups_total\{outcome="(\w+)"\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server under measurement: its process, where it listens, and where it tells metrics ("": nowhere)."""
+
+    pid: int
+    address: str
+    metrics: str = ""
+
+    def lookups(self) -> dict[str, float]:
+        """Returns how often users were looked up near, by outcome."""
+        if not self.metrics:
+            return {}
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=30) as page:
+            return {outcome: float(count) for outcome, count in _LOOKUPS.findall(page.read().decode())}
+
+
+@dataclass(slots=True)
+class Case:
+    """One way to ask.
+
+    Attributes:
+        name: What the table calls it.
+        server: Who is asked.
+        ask: Asks for a while; returns what was answered.
+        answers_per_call: For instance the pairs of a batch.
+        cpu_us: Per answer, of each round.
+        rounds: What was answered in each round.
+        hits: Share of users found near, of each round; empty where nothing was looked up.
+    """
+
+    name: str
+    server: Serving
+    ask: Callable[[], Answered]
+    answers_per_call: int = 1
+    cpu_us: list[float] = field(default_factory=list)
+    rounds: list[Answered] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
+
+    def measure(self) -> None:
+        """Asks for one round."""
+        before, cpu_before = self.server.lookups(), cpu_s(self.server.pid)
+        answered = self.ask()
+        used_s, after = cpu_s(self.server.pid) - cpu_before, self.server.lookups()
+        self.rounds.append(answered)
+        self.cpu_us.append(used_s * 1e6 / (answered.count * self.answers_per_call))
+        looked_up = {outcome: after[outcome] - before.get(outcome, 0.0) for outcome in after}
+        if total := sum(looked_up.values()):
+            self.hits.append(looked_up.get("hit", 0.0) / total)
+
+    def forget(self) -> None:
+        """Drops what was measured: it warmed up."""
+        self.cpu_us, self.rounds, self.hits = [], [], []
+
+    def figures(self, empty_us: float) -> dict[str, float]:
+        """Returns the medians over all rounds."""
+        cpu_us = statistics.median(self.cpu_us)
+        return {
+            "cpu_us": round(cpu_us, 2),
+            "times_empty": round(cpu_us / empty_us, 3),
+            "per_core_s": round(1e6 / cpu_us),
+            "answers_per_s": round(
+                statistics.median(each.count * self.answers_per_call / each.elapsed_s for each in self.rounds)
+            ),
+            "p50_ms": round(statistics.median(each.percentile(50) for each in self.rounds), 2),
+            "p99_ms": round(statistics.median(each.percentile(99) for each in self.rounds), 2),
+            "hit_rate": round(statistics.median(self.hits), 3) if self.hits else float("nan"),
+        }
+
+
+def zipf_ranks(rng: np.random.Generator, size: int, count: int) -> Sequence[int]:
+    """Returns places 0 to size - 1, place r with a probability that falls as 1 / (r + 1)."""
+    weights = 1.0 / np.arange(1, size + 1)
+    return [int(rank) for rank in rng.choice(size, count, p=weights / weights.sum())]
+
+
+@contextmanager
+def empty_server() -> Iterator[Serving]:
+    """Runs the server that does nothing."""
+    address = free_address()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.empty_service", address])
+    try:
+        with open_sync_channel(address) as channel:
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/empty/Call")
+            ask(b"", timeout=60, wait_for_ready=True)
+        yield Serving(process.pid, address)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def model_service(stack: LocalStack, name: str, cache_bytes: int) -> Iterator[Serving]:
+    """Runs a model service that keeps so much of users near."""
+    address, metrics = free_address(), free_address()
+    settings = {
+        "MODEL_LISTEN": address,
+        "MODEL_METRICS_LISTEN": metrics,
+        "MODEL_REGISTRY": str(stack.registry),
+        "MODEL_FEATURE_SERVICE": stack.feature_address,
+        "MODEL_DEVICE": "cpu",
+        "MODEL_NEAR_CACHE_BYTES": str(cache_bytes),
+    }
+    with ServiceProcess("model_service", address, settings, stack.folder / f"model_service_{name}.log") as process:
+        process.wait_until_serving(180)
+        assert process.pid is not None
+        yield Serving(process.pid, address, metrics)
+
+
+def cases_of(
+    caller: Caller, servers: Mapping[str, Serving], users: Sequence[str], movies: Sequence[str], seconds: float
+) -> list[Case]:
+    """Returns all cases; they ask about the same draws of users and movies."""
+    rng = np.random.default_rng(11)
+    drawn = [users[rank] for rank in zipf_ranks(rng, len(users), NUM_REQUESTS)]
+    wanted = [movies[row] for row in rng.integers(0, len(movies), NUM_REQUESTS)]
+    rate = [
+        pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie).SerializeToString()
+        for user, movie in zip(drawn, wanted, strict=True)
+    ]
+    top = [pb.TopKRequest(user=pb.UserSelector(user_id=user), k=10).SerializeToString() for user in drawn]
+    together = [
+        _together(drawn[start : start + PAIRS_TOGETHER], wanted[start : start + PAIRS_TOGETHER])
+        for start in range(0, NUM_REQUESTS - PAIRS_TOGETHER, PAIRS_TOGETHER)
+    ]
+
+    def unary(server: str, method: str, requests: Sequence[bytes], in_flight: int = 64) -> Callable[[], Answered]:
+        load = Load(servers[server].address, method, requests, in_flight, min(16, in_flight), seconds)
+        return lambda: caller.call(load)
+
+    def coalesced() -> Answered:
+        return asyncio.run(ask_through_client(servers["near"].address, drawn, wanted, seconds))
+
+    return [
+        Case("empty", servers["empty"], unary("empty", RATE, rate)),
+        Case("PredictRating, near", servers["near"], unary("near", RATE, rate)),
+        Case("PredictRating, some near", servers["some"], unary("some", RATE, rate)),
+        Case("PredictRating, none near", servers["none"], unary("none", RATE, rate)),
+        Case("TopK of 10, near", servers["near"], unary("near", TOP_K, top)),
+        Case("TopK of 10, none near", servers["none"], unary("none", TOP_K, top)),
+        Case("PredictRating through the client, near", servers["near"], coalesced),
+        Case(
+            f"BatchPredictRatings of {PAIRS_TOGETHER}, near",
+            servers["near"],
+            unary("near", BATCH_RATE, together, in_flight=4),
+            PAIRS_TOGETHER,
+        ),
+    ]
+
+
+def _together(users: Sequence[str], movies: Sequence[str]) -> bytes:
+    user_places = {user: place for place, user in enumerate(dict.fromkeys(users))}
+    movie_places = {movie: place for place, movie in enumerate(dict.fromkeys(movies))}
+    return pb.BatchPredictRatingsRequest(
+        user_ids=list(user_places),
+        movie_ids=list(movie_places),
+        user_indices=[user_places[user] for user in users],
+        movie_indices=[movie_places[movie] for movie in movies],
+    ).SerializeToString()
+
+
+async def ask_through_client(address: str, users: Sequence[str], movies: Sequence[str], seconds: float) -> Answered:
+    """Asks single questions, 64 at a time, through the client that gathers them."""
+    latencies: list[float] = []
+    place = 0
+    async with ModelClient(address, timeout_s=30) as client:
+        await client.predict_rating(users[0], movies[0])
+        began = time.perf_counter()
+
+        async def ask_on() -> None:
+            nonlocal place
+            while (asked := time.perf_counter()) < began + seconds:
+                number, place = place % len(users), place + 1
+                await client.predict_rating(users[number], movies[number])
+                latencies.append(time.perf_counter() - asked)
+
+        await asyncio.gather(*(ask_on() for _ in range(64)))
+        elapsed_s = time.perf_counter() - began
+    return Answered(len(latencies), np.array(latencies) * 1000, elapsed_s)
+
+
+def prepare(model: str) -> tuple[LocalStack, Sequence[str], Sequence[str]]:
+    """Trains a model on generated data; returns where it is served, and the ids of users and movies."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    (FOLDER / "data").mkdir(parents=True)
+    write_synthetic(DATA, FOLDER / "data")
+    snapshot = take_snapshot(str(FOLDER / "data"), ReadOptions())
+    registry = Registry(FOLDER / "registry")
+    train(snapshot, registry, Request(model=model, label=STABLE, calibrated=False, reported=False), silent)
+    stack = LocalStack.on_free_ports(FOLDER.resolve(), registry.path.resolve())
+    return stack, snapshot.data.user_ids, snapshot.data.movies.movie_ids
+
+
+def fill(stack: LocalStack) -> None:
+    """Publishes what the model was trained on."""
+    snapshot = take_snapshot(str(FOLDER / "data"), ReadOptions())
+    registry = Registry(stack.registry)
+    manifest = read_manifest(registry.path_of(registry.labels()[STABLE]))
+    with open_sync_channel(stack.feature_address) as channel:
+        publish(channel, snapshot.data, divide_again(snapshot, manifest).train)
+
+
+def show(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints all cases."""
+    table = Table("", *next(iter(figures.values())))
+    for name, row in figures.items():
+        table.add_row(name, *(f"{value:g}" for value in row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measures, prints and records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="two-tower-history")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each case in each round")
+    given = parser.parse_args()
+    stack, users, movies = prepare(given.model)
+    with ExitStack() as running:
+        running.enter_context(stack.feature_service())
+        fill(stack)
+        servers = {"empty": running.enter_context(empty_server())}
+        for name, cache_bytes in CACHES.items():
+            servers[name] = running.enter_context(model_service(stack, name, cache_bytes))
+        cases = cases_of(running.enter_context(Caller()), servers, users, movies, given.seconds)
+        for case in cases:
+            case.measure()
+            case.forget()
+        for _ in range(given.rounds):
+            for case in cases:
+                case.measure()
+    empty_us = statistics.median(cases[0].cpu_us)
+    figures = {case.name: case.figures(empty_us) for case in cases}
+    show(figures)
+    print(f"written to {record(f'serving_cost_{given.model}', figures).name}")
+
+
+if __name__ == "__main__":
+    main()
