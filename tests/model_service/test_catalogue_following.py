@@ -37,6 +37,32 @@ async def test_a_new_movie_gets_a_rating_and_can_be_recommended_at_once(model, f
     assert list(ranked) == ["heat", "newer still"]
 
 
+async def test_a_batch_with_an_unknown_movie_looks_at_the_newest_catalogue_once(model, features):
+    """What is in it by now is rated, what is not has its status; the catalogue was read once for all of them."""
+    features.put_movie("brand new", genres=["Drama"])
+    features.lists.clear()
+    request = pb.BatchPredictRatingsRequest(
+        user_ids=["ann"], movie_ids=["brand new", "none", "nor this"], user_indices=[0, 0, 0], movie_indices=[0, 1, 2]
+    )
+
+    reply = await model.BatchPredictRatings(request)
+
+    assert list(reply.statuses) == [pb.ROW_STATUS_OK, *[pb.ROW_STATUS_MOVIE_NOT_FOUND] * 2]
+    assert reply.ratings[0] == 4.0
+    assert len(features.lists) == 1
+
+
+async def test_an_unknown_movie_is_refused_after_one_look(model, features):
+    """Nobody is told that a movie does not exist by a catalogue that is older than his question."""
+    features.lists.clear()
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await model.PredictRating(pb.PredictRatingRequest(user=ANN, movie_id="none"))
+
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(features.lists) == 1
+
+
 async def test_a_new_genre_can_be_asked_for_at_once(model, features):
     """As a new movie can."""
     features.put_movie("hop", genres=["Polka"])
