@@ -9,6 +9,7 @@ Beside it, what a kept user takes of memory by our account and by the process' o
 users of a batch together from tensors of their own, as is done, against rows of one table.
 """
 
+import argparse
 import asyncio
 import gc
 import itertools
@@ -66,7 +67,7 @@ MODELS = ("marquee", "two-tower-history")
 NUM_MOVIES = 1682
 PLAN = SynthesisPlan(num_users=943, num_movies=NUM_MOVIES, num_ratings=100_000, seed=7)
 USERS = 200
-REQUESTS = 400
+REQUESTS = 250
 ROUNDS = 5
 CALLERS = (1, 32)
 K = 10
@@ -235,6 +236,9 @@ def gathering_us() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measures, prints and records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--registry", type=Path, help="of an earlier run, whose checkpoints are taken; else trains")
+    given = parser.parse_args()
     console = Console()
     figures: dict[str, Any] = {
         "bytes per user": {f"{events} movies": memory_per_user(events) for events in (20, 200)},
@@ -246,12 +250,13 @@ def main() -> None:
     data.mkdir(parents=True)
     write_synthetic(PLAN, data)
     snapshot = take_snapshot(str(data), ReadOptions())
-    registry = Registry(FOLDER / "registry")
+    registry = Registry(given.registry or FOLDER / "registry")
     stack = LocalStack.on_free_ports(FOLDER.resolve(), registry.path.resolve())
     with stack.feature_service():
         for model in MODELS:
             request = Request(model=model, label=model, calibrated=False, reported=False)
-            train(snapshot, registry, request, silent)
+            if not given.registry:
+                train(snapshot, registry, request, silent)
             checkpoint = load(registry.path_of(registry.labels()[model]))
             with open_sync_channel(stack.feature_address) as channel:
                 publish(channel, snapshot.data, divide_again(snapshot, checkpoint.manifest).train)
