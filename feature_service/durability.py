@@ -52,7 +52,13 @@ def _disk(append_only: str, fsync: str, save: str) -> str:
             "everysec": "what was written in the last second, rarely two",
             "no": "what the operating system held back, some 30 s",
         }.get(fsync, "what appendfsync says, which this Redis does not tell us")
-        return f"a killed process loses nothing; a power loss loses {lost}; a failover loses what was not replicated"
+        # While a sync is under way everysec holds what it acknowledged back for up to two seconds (aof.c,
+        # flushAppendOnlyFile); tests/faults kills a Redis at such a moment.
+        killed = "nothing" if fsync in ("always", "no") else "nothing, or up to two seconds while its disk syncs slowly"
+        return (
+            f"a killed feature_service loses nothing; a killed Redis loses {killed}; a power loss loses {lost}; "
+            "a failover loses what was not replicated"
+        )
     if save == "unknown":
         return (
             "at most what its last snapshot has survives a killed Redis or a power loss: it keeps no append-only file"

@@ -213,6 +213,31 @@ async def test_replicas_see_each_others_movies(replicas):
     assert [movie.title for movie in mirror.movies] == ["t", None, "u"]
 
 
+async def test_an_unknown_movie_is_looked_for_before_it_is_refused(feature_stub, link, marks, raw_redis, one_server):
+    """Calls at once about movies that another replica added are taken, after one look at the catalogue between them."""
+    await feature_stub.BatchUpsertMovies(make.movies(3))
+    other = Catalogue(link, marks, random.Random(0))
+    await other.change(lambda mirror: [StoredMovie(f"m{number}") for number in range(3, 100)])
+    raw_redis.config_resetstat()
+
+    events = [make.event(f"e{number}", movie_id=f"m{number}") for number in range(99)]
+    calls = [make.write(*events[first : first + 33]) for first in (0, 33, 66)]
+    replies = await asyncio.gather(*(feature_stub.WriteEvents(call) for call in calls))
+    imported = await feature_stub.ImportHistories(make.import_histories({"u": [("m99", 4, 100)]}))
+    refused = await feature_stub.WriteEvents(
+        make.write(*(make.event(movie_id=f"no {number}") for number in range(500)))
+    )
+
+    commands = {name: row["calls"] for name, row in raw_redis.info("commandstats").items()}
+    assert {result.status for reply in replies for result in reply.results} == {pb2.EVENT_STATUS_APPLIED}
+    assert imported.num_applied == 1
+    assert {result.reason for result in refused.results} == {"MOVIE_NOT_FOUND"}
+    assert commands["cmdstat_hmget"] == 1
+    assert commands["cmdstat_zrange"] == 1
+    # A look a call, and what goes with a write; readiness looks now and then.
+    assert commands["cmdstat_mget"] <= 2 * 5 + 5
+
+
 async def test_replicas_never_give_a_number_twice(replicas):
     """Many writers at once: all movies are there, numbers are dense, and both replicas agree."""
 

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.usefixtures("one_server")
     ("settings", "promise"),
     [
         ({"appendonly": "yes", "appendfsync": "always"}, "a power loss loses nothing"),
+        ({"appendonly": "yes", "appendfsync": "always"}, "a killed Redis loses nothing;"),
+        ({"appendonly": "yes", "appendfsync": "everysec"}, "up to two seconds while its disk syncs slowly"),
         ({"appendonly": "yes", "appendfsync": "everysec"}, "the last second"),
         ({"appendonly": "no", "save": ""}, "everything is lost when Redis ends"),
         ({"appendonly": "no", "save": "60 1"}, "since its last snapshot"),
