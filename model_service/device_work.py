@@ -27,6 +27,7 @@ from model_service.queries import (
     UserQuery,
 )
 from model_service.user_side import StoredUsers, UserSide, embed
+from two_tower.answer_source import are_popular
 from two_tower.recommending import RankedRow, Wish, recommend
 from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
 
@@ -130,6 +131,11 @@ class _Batch:
             ratings[good], rounded[good] = self._stars(users, rows[good], numbers[good])
             scorer = self._scorer_for(len(users))
             scores[good] = self._generation.heads.score_pairs(scorer, users, rows[good], numbers[good])
+            popularity = self._generation.heads.popularity
+            if popularity is not None:
+                popular = good.copy()
+                popular[good] = are_popular(self._side.sources)[rows[good]]
+                scores[popular] = popularity[numbers[popular]]
         deviations = self._deviations(rows, numbers, good & asked)
         answers: dict[int, Answer] = {}
         start = 0
@@ -194,6 +200,7 @@ class _Batch:
             wishes,
             permit(filters, excluded, self._generation.catalogue),
             self._generation.catalogue.available,
+            are_popular(self._side.sources),
         )
 
     def _find_similar(self, tasks: Sequence[tuple[int, SimilarTask]]) -> dict[int, Answer]:

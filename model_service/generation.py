@@ -31,8 +31,10 @@ class Generation:
         which embeddings a changed movie touches.
         """
         with torch.inference_mode():
-            embeddings = checkpoint.model.embed_movies(catalogue.columns())
-            return cls(checkpoint, catalogue, heads_of(checkpoint.model, embeddings))
+            columns = catalogue.columns()
+            popularity = checkpoint.popularity_over(columns.movie_ids)
+            embeddings = checkpoint.model.embed_movies(columns)
+            return cls(checkpoint, catalogue, heads_of(checkpoint.model, embeddings, popularity))
 
     def over(self, catalogue: Catalogue) -> "Generation":
         """Returns the same checkpoint over another catalogue; runs the movie tower only if it would see a change."""

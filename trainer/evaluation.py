@@ -6,7 +6,6 @@ without the movies of his training rows; every held-out movie is relevant, whate
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from trainer.histories import HISTORY_WINDOW, HistoryLayout
 from trainer.metrics import mae, ndcg_at_k, recall_at_k, rmse
 from trainer.ranking import best_movies
 from trainer.readers.mapped_columns import are_mapped, rows_of_users
+from two_tower.answer_source import are_popular, sources_of
 from two_tower.manifest import Metrics
 from two_tower.scoring import rank_scores, raw_pairs
 from two_tower.serving import Model
@@ -69,6 +69,7 @@ def evaluate(
     protocol: str,
     window: int = HISTORY_WINDOW,
     ranks: int = RANKS,
+    popularity: NDArray[np.float32] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Rates the held-out pairs and ranks the catalogue for their users.
@@ -81,6 +82,7 @@ def evaluate(
         protocol: How they were held out; goes into the metrics.
         window: Events of a user that the feature store keeps.
         ranks: Length of the lists; metrics are of the first `RANKS`, so at least that.
+        popularity: What ranks for users of whom nothing is known; None where the model does it. [M]
         progress: Told after each batch of users.
 
     Raises:
@@ -111,7 +113,11 @@ def evaluate(
             told = model.rating_deviations(columns, movies, positions.astype(np.int64), numbers.astype(np.int64))
             deviations[rows] = np.nan if told is None else told
         num_known[rows] = model.count_ratings(columns)[positions]
-        lists[start:stop] = _best_unseen(model, data, layout, embeddings, movies, users[start:stop], ranks)
+        scores = rank_scores(model, embeddings, movies)  # [B, M]
+        if popularity is not None:
+            popular = torch.from_numpy(are_popular(sources_of(model, columns)))
+            scores[popular.to(scores.device)] = torch.from_numpy(popularity).to(scores)
+        lists[start:stop] = _best_unseen(data, layout, scores, users[start:stop], ranks)
         if progress is not None:
             progress(stop, len(users), "evaluating")
     predicted = unclipped if model.rating_scale is None else model.rating_scale.clip(unclipped)
@@ -152,15 +158,8 @@ def relevance(
 
 
 def _best_unseen(
-    model: Model,
-    data: Dataset,
-    layout: HistoryLayout,
-    embeddings: Any,
-    movies: Any,
-    users: NDArray[np.int32],
-    ranks: int,
+    data: Dataset, layout: HistoryLayout, scores: torch.Tensor, users: NDArray[np.int32], ranks: int
 ) -> NDArray[np.int64]:
-    scores = rank_scores(model, embeddings, movies)  # [B, M]
     seen_users, seen_movies = layout.seen(users)
     device = scores.device
     scores[torch.as_tensor(seen_users, device=device), torch.as_tensor(seen_movies, device=device)] = -torch.inf

@@ -117,7 +117,10 @@ def compare(new: Checkpoint, old: Checkpoint, data: Dataset, rows: LaterRows) ->
     """
     asked = [
         evaluate(
-            *(each.model, data, rows.known, rows.later), protocol=rows.described, window=each.manifest.history_window
+            *(each.model, data, rows.known, rows.later),
+            protocol=rows.described,
+            window=each.manifest.history_window,
+            popularity=each.popularity_over(data.movies.movie_ids),
         )
         for each in (new, old)
     ]

@@ -21,6 +21,7 @@ from trainer.fits.divergence import DivergedFitError
 from trainer.fits.options import parse_options
 from trainer.fits.training_state import TrainingState
 from trainer.histories import HISTORY_WINDOW
+from trainer.popularity import popularity_of
 from trainer.processes import started_together
 from trainer.profile_check import require_profiles
 from trainer.readers.mapped_columns import are_mapped
@@ -218,8 +219,13 @@ def _write(
 ) -> tuple[Path, Manifest, Evaluation]:
     """Judges a model, writes its checkpoint and proves it."""
     data, model = snapshot.data, fitted.model
+    vocabulary = model.vocabularies()["movies"]
+    popularity = popularity_of(data, parts.train, vocabulary)
     evaluation = evaluate(
-        model, data, parts.train, parts.held_out, protocol=parts.trained_rows.holdout, progress=progress
+        *(model, data, parts.train, parts.held_out),
+        protocol=parts.trained_rows.holdout,
+        popularity=popularity.over(vocabulary, data.movies.movie_ids),
+        progress=progress,
     )
     now = datetime.now(UTC)
     record = _record(snapshot, parts, evaluation, options, request.seed, now)
@@ -231,7 +237,7 @@ def _write(
         findings = find(model, version, record, data, parts.train, evaluation, fitted.curves)
         beside = {REPORT_FILE: page_of(findings), FINDINGS_FILE: dump(findings)}
     golden_answers = _golden(model, data, parts.train, record)
-    folder = checkpoint.write(registry.path, version, model, record, golden_answers, beside)
+    folder = checkpoint.write(registry.path, version, model, record, golden_answers, beside, popularity)
     # A checkpoint that cannot be read back must not be found out by the service.
     written = checkpoint.load(folder)
     checkpoint.self_check(written)

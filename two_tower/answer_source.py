@@ -1,8 +1,13 @@
 """Says what an answer about a user is based on. Knows what is known of him and what a model makes use of; no vector."""
 
+from collections.abc import Sequence
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from two_tower.serving import Model
+from two_tower.user_columns import UserColumns
 
 
 class Source(Enum):
@@ -21,3 +26,24 @@ def source_of(model: Model, *, is_trained: bool, has_history: bool, has_profile:
     if model.uses_history and has_history:
         return Source.FOLDED_IN
     return Source.PROFILE if model.uses_profile and has_profile else Source.POPULAR
+
+
+def sources_of(model: Model, users: UserColumns) -> list[Source]:
+    """Returns what the answer about each user rests on. [B]."""
+    trained = model.knows_users(list(users.user_ids))
+    lengths, profiles = np.diff(users.histories.offsets), users.profiles
+    return [
+        source_of(
+            model,
+            is_trained=bool(trained[b]),
+            has_history=bool(lengths[b]),
+            has_profile=(profiles.genders[b], profiles.occupations[b]) != (None, None)
+            or not np.isnan(profiles.ages[b]),
+        )
+        for b in range(len(users))
+    ]
+
+
+def are_popular(sources: Sequence[Source]) -> NDArray[np.bool_]:
+    """Tells which answers rest on nothing but what is popular. bool [B]."""
+    return np.array([source is Source.POPULAR for source in sources], np.bool_)

@@ -1,15 +1,17 @@
-"""Writes and reads one checkpoint folder: weights.safetensors, vocabularies.json, manifest.json."""
+"""Writes and reads one checkpoint folder: weights, popularity (both safetensors), vocabularies.json, manifest.json."""
 
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -26,6 +28,7 @@ from two_tower.errors import (
 from two_tower.golden import Golden
 from two_tower.manifest import Manifest, TrainingRecord
 from two_tower.models import model_class
+from two_tower.popularity import Popularity, PopularityRecord
 from two_tower.serving import Model
 
 __all__ = [
@@ -44,11 +47,13 @@ __all__ = [
 WEIGHTS = "weights.safetensors"
 VOCABULARIES = "vocabularies.json"
 MANIFEST = "manifest.json"
+POPULARITY = "popularity.safetensors"
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_VOCABULARIES_BYTES = 4 << 30
 _ABANDONED_AFTER_S = 24 * 3600
 """No checkpoint is written for so long, whatever its size and disk."""
+_SCORES = "scores"
 _MAX_HEADER_BYTES = 100 << 20
 """The format's own limit: https://github.com/huggingface/safetensors, "Format"."""
 
@@ -61,11 +66,19 @@ class Checkpoint:
         version: Its name in the registry.
         model: The model, on the device that was asked for.
         manifest: What it says about itself.
+        popularity: What ranks for users of whom nothing is known; None where the model does it.
     """
 
     version: str
     model: Model
     manifest: Manifest
+    popularity: Popularity | None = None
+
+    def popularity_over(self, movie_ids: Sequence[str]) -> NDArray[np.float32] | None:
+        """Returns how popular each movie of a catalogue is; None where that is left to the model. float32 [M]."""
+        if self.popularity is None:
+            return None
+        return self.popularity.over(self.model.vocabularies()["movies"], movie_ids)
 
 
 def write(
@@ -75,6 +88,7 @@ def write(
     record: TrainingRecord,
     golden: Golden,
     beside: Mapping[str, bytes] | None = None,
+    popularity: Popularity | None = None,
 ) -> Path:
     """Writes a checkpoint so that at no moment a half-written one can be seen, also over a power loss.
 
@@ -86,6 +100,7 @@ def write(
         golden: Synthetic users and their answers.
         beside: Further files by name, for people: nothing that serves reads them, and no hash in the manifest covers
             them, so that one may be deleted.
+        popularity: What ranks for users of whom nothing is known.
 
     Returns:
         The new folder.
@@ -105,6 +120,10 @@ def write(
         save_file(tensors, aside / WEIGHTS)
         vocabularies = json.dumps(model.vocabularies(), ensure_ascii=False).encode()
         (aside / VOCABULARIES).write_bytes(vocabularies)
+        popular = None
+        if popularity is not None:
+            save_file({_SCORES: torch.from_numpy(popularity.scores).contiguous()}, aside / POPULARITY)
+            popular = PopularityRecord(popularity.half_life_days, _hash_of(aside / POPULARITY))
         known = {field.name: getattr(record, field.name) for field in fields(TrainingRecord)}
         manifest = Manifest(
             **known,
@@ -114,11 +133,13 @@ def write(
             weights_sha256=_hash_of(aside / WEIGHTS),
             vocabularies_sha256=hashlib.sha256(vocabularies).hexdigest(),
             golden=golden,
+            popularity=popular,
         )
         (aside / MANIFEST).write_bytes(manifest_form.dump(manifest))
         for name, content in (beside or {}).items():
             (aside / name).write_bytes(content)
-        for name in (WEIGHTS, VOCABULARIES, MANIFEST, *(beside or {})):
+        written = (WEIGHTS, VOCABULARIES, MANIFEST, *([] if popular is None else [POPULARITY]))
+        for name in (*written, *(beside or {})):
             _sync(aside / name)
         _sync(aside)
         aside.rename(folder)
@@ -159,6 +180,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         raise ForeignCheckpointError(f"the checkpoint is of a model that this code does not have: {error}") from error
     vocabularies = _read_vocabularies(folder / VOCABULARIES, manifest.vocabularies_sha256)
     tensors = _read_weights(folder / WEIGHTS, manifest.weights_sha256)
+    popularity = _read_popularity(folder / POPULARITY, manifest.popularity, vocabularies)
     try:
         model = model_kind.restore(manifest.config, tensors, vocabularies, torch.device(device))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -170,7 +192,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         raise MismatchedCheckpointError(
             [f"the model's rating scale is {_scale_of(model)} and the manifest says {_scale_of(manifest)}"]
         )
-    return Checkpoint(manifest.version, model, manifest)
+    return Checkpoint(manifest.version, model, manifest, popularity)
 
 
 def self_check(checkpoint: Checkpoint) -> None:
@@ -250,6 +272,18 @@ def _read_weights(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         # Its hash is right, so somebody wrote it that way: with a layout or a number format that torch does not take.
         raise CorruptCheckpointError(f"{path.name} is not a readable safetensors file: {error}") from error
     return tensors
+
+
+def _read_popularity(
+    path: Path, record: PopularityRecord | None, vocabularies: Mapping[str, list[str]]
+) -> Popularity | None:
+    if record is None:
+        return None
+    scores = _read_weights(path, record.sha256).get(_SCORES)
+    shape = [len(vocabularies.get("movies", []))]
+    if scores is None or list(scores.shape) != shape or scores.dtype != torch.float32:
+        raise MismatchedCheckpointError([f"{path.name} should hold {_SCORES!r}, float32 of shape {shape}"])
+    return Popularity(record.half_life_days, scores.numpy())
 
 
 def _refuse_not_finite(tensors: dict[str, torch.Tensor]) -> None:

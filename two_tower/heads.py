@@ -42,10 +42,17 @@ class Heads(ABC):
         movies: What its `embed_movies` gave.
         known: True where the checkpoint was trained on the movie. bool [M]
         cosines: Similarity vectors at length 1.
+        popularity: What ranks for users of whom nothing is known; None where the model does it. float32 [M]
     """
 
-    def __init__(self, model: Model, movies: MovieEmbeddings | PairwiseMovies) -> None:
+    def __init__(
+        self,
+        model: Model,
+        movies: MovieEmbeddings | PairwiseMovies,
+        popularity: NDArray[np.float32] | None = None,
+    ) -> None:
         self.model = model
+        self.popularity = popularity
         self.movies: Any = movies
         self.known = movies.known
         vectors = movies.similarity_vectors
@@ -78,6 +85,11 @@ class Heads(ABC):
             return spread.deviations_of(self.model.count_ratings(users)[positions])
         return deviations
 
+    def rank_popular(self, k: int, allowed: NDArray[np.bool_]) -> Ranked:
+        """Returns the k most popular of the allowed movies, fewer if fewer are allowed."""
+        assert self.popularity is not None
+        return _best(self.popularity, k, allowed)
+
     def index_of(self, numbers: NDArray[np.int64]) -> Tensor:
         """Returns numbers of rows or movies on the device, to look tensors up by."""
         return torch.from_numpy(numbers).to(self.cosines.vectors.device)
@@ -108,8 +120,8 @@ class Heads(ABC):
 class FactoredHeads(Heads):
     """Both heads of a factored model, scored exactly."""
 
-    def __init__(self, model: Model, movies: MovieEmbeddings) -> None:
-        super().__init__(model, movies)
+    def __init__(self, model: Model, movies: MovieEmbeddings, popularity: NDArray[np.float32] | None = None) -> None:
+        super().__init__(model, movies, popularity)
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
         self._ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
 
@@ -140,8 +152,10 @@ class FactoredHeads(Heads):
 class PairwiseHeads(Heads):
     """Both heads of a pairwise model; the scorer of dot products is not asked."""
 
-    def __init__(self, model: PairwiseModel, movies: PairwiseMovies) -> None:
-        super().__init__(model, movies)
+    def __init__(
+        self, model: PairwiseModel, movies: PairwiseMovies, popularity: NDArray[np.float32] | None = None
+    ) -> None:
+        super().__init__(model, movies, popularity)
         self._pairwise = model
         # On a processor one row at a time costs the same and leaves the neighbours of a row without any say.
         self._rows_at_once = 1 if model.device.type == "cpu" else _ROWS_AT_ONCE_ON_GPU
@@ -179,13 +193,15 @@ class PairwiseHeads(Heads):
         return stars(self.model, raw_pairs(self.model, users, self.movies, rows, numbers).cpu().numpy())
 
 
-def heads_of(model: Model, movies: MovieEmbeddings | PairwiseMovies) -> Heads:
-    """Returns the heads of a model over the movies that it embedded."""
+def heads_of(
+    model: Model, movies: MovieEmbeddings | PairwiseMovies, popularity: NDArray[np.float32] | None = None
+) -> Heads:
+    """Returns the heads of a model over the movies that it embedded, and how popular these are if that is known."""
     if isinstance(model, PairwiseModel):
         assert isinstance(movies, PairwiseMovies)
-        return PairwiseHeads(model, movies)
+        return PairwiseHeads(model, movies, popularity)
     assert isinstance(movies, MovieEmbeddings)
-    return FactoredHeads(model, movies)
+    return FactoredHeads(model, movies, popularity)
 
 
 def _best(scores: NDArray[np.float32], k: int, allowed: NDArray[np.bool_]) -> Ranked:

@@ -8,13 +8,14 @@ from typing import Any
 from two_tower import strict_json
 from two_tower.errors import CorruptCheckpointError, ForeignCheckpointError, MismatchedCheckpointError
 from two_tower.golden import Golden
+from two_tower.popularity import PopularityRecord
 from two_tower.rating_spread import RatingSpread
 from two_tower.serving import RatingScale
 
 FORMAT = "marquee-checkpoint"
 FORMAT_VERSION = 1
 
-_OPTIONAL = ("rating_spread",)
+_OPTIONAL = ("popularity", "rating_spread")
 """Fields that came after format version 1 was in use. Where there is nothing to say they are left out, so that a
 checkpoint without them is the same to older and newer code; older code refuses one with them, naming the field."""
 
@@ -112,6 +113,7 @@ class Manifest(TrainingRecord):
         weights_sha256: Hash of weights.safetensors.
         vocabularies_sha256: Hash of vocabularies.json.
         golden: Synthetic users and what they were answered.
+        popularity: What ranks for users of whom nothing is known; None in a checkpoint that leaves it to its model.
     """
 
     format: str = FORMAT
@@ -122,6 +124,7 @@ class Manifest(TrainingRecord):
     weights_sha256: str
     vocabularies_sha256: str
     golden: Golden
+    popularity: PopularityRecord | None = None
 
 
 def dump(manifest: Manifest) -> bytes:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from two_tower.errors import CorruptCheckpointError
-
 
 @dataclass(frozen=True, slots=True)
 class PopularityRecord:
@@ -39,13 +37,7 @@ class Popularity:
     scores: NDArray[np.float32]
 
     def over(self, vocabulary: Sequence[str], movie_ids: Sequence[str]) -> NDArray[np.float32]:
-        """Returns the score of each movie of a catalogue, 0 for what the checkpoint does not know. float32 [M].
-
-        Raises:
-            CorruptCheckpointError: The vocabulary is not the one that the scores are of.
-        """
-        if len(vocabulary) != len(self.scores):
-            raise CorruptCheckpointError(f"{len(self.scores)} popularities for {len(vocabulary)} movies")
+        """Returns the score of each movie of a catalogue, 0 for what the checkpoint does not know. float32 [M]."""
         row_of = {movie_id: row for row, movie_id in enumerate(vocabulary)}
         rows = np.array([row_of.get(movie_id, 0) for movie_id in movie_ids], np.int64)
         scores: NDArray[np.float32] = np.where(rows > 0, self.scores[rows], np.float32(0))

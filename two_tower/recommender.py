@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from two_tower import checkpoint as checkpoints
-from two_tower.answer_source import source_of
+from two_tower.answer_source import are_popular, sources_of
 from two_tower.checkpoint import Checkpoint
 from two_tower.errors import FrameError, UnknownVersionError
 from two_tower.frames import Frame, ids, movie_columns
@@ -93,6 +93,9 @@ class Recommender:
                 continue
             ratings[pairs] = self._heads.rate_pairs(self._scorer, users, *asked)
             scores[pairs] = self._heads.score_pairs(self._scorer, users, *asked)
+            if self._heads.popularity is not None:
+                popular = are_popular(sources_of(model, columns))[asked[0]]
+                scores[pairs[popular]] = self._heads.popularity[asked[1][popular]]
             told = self._heads.deviations_of_pairs(columns, self.manifest.rating_spread, *asked)
             deviations[pairs] = np.nan if told is None else told
         return {
@@ -184,6 +187,7 @@ class Recommender:
             [wish] * len(columns),
             _permitted(allowed, seen),
             available,
+            are_popular(sources_of(self._checkpoint.model, columns)),
         )
 
     def _told(self, user_id: str | None, source: str, row: RankedRow) -> Columns:
@@ -216,20 +220,7 @@ class Recommender:
             yield start, self._people.columns(some, self.manifest.history_window, trained)
 
     def _sources(self, columns: UserColumns) -> NDArray[np.object_]:
-        model, profiles = self._checkpoint.model, columns.profiles
-        trained = model.knows_users(list(columns.user_ids))
-        lengths = np.diff(columns.histories.offsets)
-        sources = [
-            source_of(
-                model,
-                is_trained=bool(trained[b]),
-                has_history=bool(lengths[b]),
-                has_profile=(profiles.genders[b], profiles.occupations[b]) != (None, None)
-                or not np.isnan(profiles.ages[b]),
-            )
-            for b in range(len(columns))
-        ]
-        return np.array([source.name for source in sources], object)
+        return np.array([source.name for source in sources_of(self._checkpoint.model, columns)], object)
 
 
 def open_recommender(
@@ -241,7 +232,8 @@ def open_recommender(
     catalogue = movie_columns(movies)
     catalogue = replace(catalogue, available=np.ones(len(catalogue), np.bool_))
     with torch.inference_mode():
-        heads = heads_of(loaded.model, loaded.model.embed_movies(catalogue))
+        popularity = loaded.popularity_over(catalogue.movie_ids)
+        heads = heads_of(loaded.model, loaded.model.embed_movies(catalogue), popularity)
     return Recommender(loaded, catalogue, heads, People.read(histories, users, _numbers(catalogue)))
 
 

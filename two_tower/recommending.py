@@ -57,6 +57,7 @@ def recommend(
     wishes: Sequence[Wish],
     permitted: Permitted,
     available: NDArray[np.bool_],
+    by_popularity: NDArray[np.bool_] | None = None,
 ) -> list[RankedRow]:
     """Returns a list for each row.
 
@@ -69,9 +70,13 @@ def recommend(
         wishes: What each list shall be. [R]
         permitted: What each list may hold. [R]
         available: Movies that somebody may be recommended. bool [M]
+        by_popularity: Users whose lists rest on nothing but what is popular, where that is known; None for nobody. [B]
     """
     sizes = [pool_size(wish.k) if wish.diversity > 0 else wish.k for wish in wishes]
     lists = heads.rank(scorer, users, rows, sizes, permitted)
+    if heads.popularity is not None and by_popularity is not None:
+        for place in np.flatnonzero(by_popularity[rows]).tolist():
+            lists[place] = heads.rank_popular(sizes[place], permitted.of_row(place))
     lists = [
         _varied(heads, pool, wish) if wish.diversity > 0 else pool for pool, wish in zip(lists, wishes, strict=True)
     ]

@@ -49,6 +49,24 @@ class Bootstrap:
         """Leaves the data as the archive of a named data set."""
         shutil.make_archive(str(self.data_dir / name), "zip", self._ratings)
 
+    def add_later_ratings(self, count: int) -> None:
+        """Lets the same people rate on, as they did before, a year later."""
+        [path] = self._ratings.glob("ratings.*")
+        header, *lines = path.read_text().splitlines()
+        columns = header.replace('"', "").split(",")
+        time_column, movie_column = columns.index("timestamp"), columns.index("movieId")
+        seen = {tuple(line.split(",")[:2]) for line in lines}
+        newest = max(int(line.split(",")[time_column]) for line in lines)
+        later = []
+        for line in lines:
+            fields = line.split(",")
+            fields[movie_column] = str(int(fields[movie_column]) % 60 + 1)
+            fields[time_column] = str(newest + 31_536_000 + len(later))
+            if tuple(fields[:2]) not in seen and len(later) < count:
+                seen.add(tuple(fields[:2]))
+                later.append(",".join(fields))
+        path.write_text("\n".join([header, *lines, *later]) + "\n")
+
     def forget_ratings(self) -> None:
         """Takes the data away."""
         shutil.rmtree(self._ratings)
@@ -126,17 +144,25 @@ def test_a_named_data_set_is_taken_from_its_archive(tmp_path: Path, feature_serv
     assert "published 60 movies and 80 histories" in said
 
 
-def test_training_again_moves_the_label(tmp_path: Path, feature_service: ServiceProcess) -> None:
-    """A rebuild leaves the old checkpoint where it is and points the label at the new one."""
+def test_training_again_goes_through_the_gate(tmp_path: Path, feature_service: ServiceProcess) -> None:
+    """The label moves to what is no worse on later rows; where there are none, it stays."""
     bootstrap = Bootstrap(tmp_path, feature_service)
     bootstrap.run()
     before = bootstrap.registry.label(STABLE)
 
-    bootstrap.run("--retrain")
+    without = bootstrap.run("--retrain", "--model", "popular")
+    assert "nothing_new" in without
+    assert bootstrap.registry.label(STABLE) == before
 
-    after = bootstrap.registry.label(STABLE)
-    assert after != before
-    assert bootstrap.registry.versions() == [before, after]
+    bootstrap.add_later_ratings(400)
+    said = bootstrap.run("--retrain", "--model", "random")
+
+    assert "refused: it is worse: rmse" in said
+    assert bootstrap.registry.label(STABLE) == before
+    said = bootstrap.run("--retrain")
+    assert f"promoted: rebuilt over {before}" in said
+    assert bootstrap.registry.label(STABLE) != before
+    assert "nothing to publish" in bootstrap.run()
 
 
 def test_nothing_is_trained_for_a_feature_service_that_is_absent(tmp_path: Path) -> None:

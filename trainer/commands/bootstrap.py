@@ -10,8 +10,6 @@ import grpc
 import typer
 from marquee.client.channel import open_sync_channel
 from marquee.client.credentials import Credentials
-from marquee.client.errors import read_error
-from marquee.v1 import feature_service_pb2, feature_service_pb2_grpc
 
 from trainer.commands.data_options import read_options
 from trainer.commands.progress_bar import progress_bar
@@ -19,7 +17,14 @@ from trainer.commands.registry_options import RegistryOption
 from trainer.data_cache import DATASET_NAMES
 from trainer.download import Downloader, licence_of
 from trainer.fits import Progress
-from trainer.publishing import CALL_TIMEOUT_S, PublishError, publish
+from trainer.publishing import publish
+from trainer.readers.mapped_columns import are_mapped
+from trainer.rebuild.lock import only_one
+from trainer.rebuild.plan import Plan
+from trainer.rebuild.publication import keep_published
+from trainer.rebuild.rebuilding import Rebuild
+from trainer.rebuild.snapshot_folder import SnapshotFolder
+from trainer.rebuild.store_reading import StoreReader
 from trainer.snapshot import Snapshot, divide_again, take_snapshot
 from trainer.synthesis.dataset_synthesis import SynthesisPlan
 from trainer.synthesis.folder_writer import write_synthetic
@@ -52,35 +57,55 @@ def bootstrap_command(
     ] = "127.0.0.1:50051",
     model: Annotated[str, typer.Option("--model", help="Which model.")] = DEFAULT_MODEL,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help=f"Train and publish again, and point {STABLE} at the new checkpoint.")
+        bool, typer.Option("--retrain", help=f"Publish the data again and rebuild: {STABLE} moves if that is no worse.")
     ] = False,
 ) -> None:
     """Does what is still to be done until a model_service can answer: data, training, publishing."""
     # As the first process of a container it would never see a SIGTERM that it does not ask for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     store = Registry(registry)
-    version = None if retrain else store.label(STABLE)
+    store.require_writable()
+    version = store.label(STABLE)
     snapshot: Snapshot | None = None
     with (
         progress_bar("data") as progress,
         open_sync_channel(feature_service, credentials=Credentials.from_environment()) as channel,
+        only_one(store),
     ):
         # Asked first, because a feature_service that cannot be reached should not cost a training.
-        store_epoch = _store_epoch(channel)
+        reader = StoreReader(channel)
+        store_epoch = reader.info().store_epoch
+        newest = SnapshotFolder(store).newest()
+        if retrain and version is not None and newest is not None:
+            snapshot = take_snapshot(_source(data, data_dir, progress), read_options())
+            if snapshot.data.has_times:
+                _retrain(store, channel, snapshot, Plan(model=model), progress)
+                return
+        if retrain:
+            version = None
         if version is None:
             typer.echo(f"training {model} on {data}: minutes")
-            snapshot = take_snapshot(_source(data, data_dir, progress), read_options())
+            snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
             version = train(snapshot, store, Request(model), progress).manifest.version
             typer.echo(f"trained {version} on {snapshot.data.name}")
         else:
             typer.echo(f"{STABLE} names {version}: nothing to train")
         note, now_there = data_dir / _PUBLISHED_FILE, {"store_epoch": store_epoch, "version": version}
-        if note.exists() and json.loads(note.read_text(encoding="utf-8")) == now_there:
+        there = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+        # A checkpoint that a rebuild made was trained on a snapshot, and what that holds is in the store that it is of.
+        if there == now_there or (newest is not None and not retrain and there.get("store_epoch") == store_epoch):
             typer.echo("its features are published: nothing to publish")
         else:
-            snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
-            rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
+            if newest is not None and not retrain:
+                snapshot = take_snapshot(str(SnapshotFolder(store).path_of(newest)), read_options())
+                rows = snapshot.data.interactions
+            else:
+                snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
+                rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
             sent = publish(channel, snapshot.data, rows, progress=progress)
+            if not are_mapped(rows):
+                # Whatever store this is, it is the one that bootstrap has just filled.
+                keep_published(store, reader, snapshot.data, rows, resync=newest is not None, progress=progress)
             data_dir.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps(now_there), encoding="utf-8")
             typer.echo(f"published {sent.num_movies:,} movies and {sent.num_histories:,} histories")
@@ -89,6 +114,16 @@ def bootstrap_command(
         checkpoints.self_check(checkpoints.load(store.path_of(version)))
         store.set_label(STABLE, version, reason="forced: trained again by bootstrap")
         typer.echo(f"{STABLE} names {version} now; services take it up when they start")
+
+
+def _retrain(store: Registry, channel: grpc.Channel, snapshot: Snapshot, plan: Plan, progress: Progress) -> None:
+    """Publishes all of the data, and lets a model of it take the label through the gate."""
+    data, reader = snapshot.data, StoreReader(channel)
+    publish(channel, data, data.interactions, not_for_evaluation=True, progress=progress)
+    keep_published(store, reader, data, data.interactions, progress=progress)
+    result = Rebuild(store, reader, plan, progress=progress).run()
+    typer.echo(f"{result.outcome}: {result.reason}")
+    typer.echo(f"{STABLE} names {result.version}")
 
 
 def _source(data: str, data_dir: Path, progress: Progress) -> str:
@@ -108,12 +143,3 @@ def _source(data: str, data_dir: Path, progress: Progress) -> str:
         typer.echo(licence_of(archive))
         return str(archive)
     return data
-
-
-def _store_epoch(channel: grpc.Channel) -> str:
-    service = feature_service_pb2_grpc.FeatureServiceStub(channel)
-    try:
-        info = service.GetStoreInfo(feature_service_pb2.GetStoreInfoRequest(), timeout=CALL_TIMEOUT_S)
-    except grpc.RpcError as error:
-        raise PublishError(f"feature_service: {read_error(error)}") from error
-    return info.store_epoch

@@ -66,6 +66,7 @@ def inspect_model_command(
                 parts.held_out,
                 protocol=manifest.metrics.protocol,
                 window=manifest.history_window,
+                popularity=loaded.popularity_over(snapshot.data.movies.movie_ids),
                 progress=progress,
             )
             findings = find(model, loaded.version, manifest, snapshot.data, parts.train, evaluation)

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import grpc
 import typer
 from marquee.client.channel import open_sync_channel
 from marquee.client.credentials import Credentials
@@ -19,9 +20,17 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import DEFAULT_CHECKPOINT, CheckpointOption, RegistryOption, resolve_version
+from trainer.dataset import Dataset, Interactions
+from trainer.errors import TrainerError
+from trainer.fits import Progress
 from trainer.publishing import publish
+from trainer.readers.mapped_columns import are_mapped
+from trainer.rebuild.lock import only_one
+from trainer.rebuild.publication import keep_published
+from trainer.rebuild.store_reading import StoreReader
 from trainer.snapshot import divide_again, take_snapshot
 from two_tower import checkpoint as checkpoints
+from two_tower.errors import RegistryError
 from two_tower.registry import Registry
 
 
@@ -40,6 +49,10 @@ def publish_command(
     all_rows: Annotated[
         bool, typer.Option("--all", help="Held-out rows too; marks the store as not for evaluation.")
     ] = False,
+    kept: Annotated[
+        bool,
+        typer.Option("--snapshot/--no-snapshot", help="Keep what was published in the registry, for rebuild to go on."),
+    ] = True,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,
@@ -58,6 +71,7 @@ def publish_command(
         parts = divide_again(snapshot, manifest)
         rows = snapshot.data.interactions if all_rows else parts.train
         sent = publish(channel, snapshot.data, rows, not_for_evaluation=all_rows, progress=progress)
+        note = _keep(store, channel, snapshot.data, rows, progress) if kept else ""
     known = sent.num_entries - sent.num_applied
     skipped = f"; {known:,} were there already, or newer ones in their place" if known else ""
     typer.echo(
@@ -69,3 +83,17 @@ def publish_command(
         typer.echo("The store now holds held-out rows and is marked as not for evaluation.")
     if not sent.numbers_equal_rows:
         typer.echo("The store held other movies before, so its catalogue numbers differ from the rows of the data.")
+    if note:
+        typer.echo(note)
+
+
+def _keep(store: Registry, channel: grpc.Channel, data: Dataset, rows: Interactions, progress: Progress) -> str:
+    """Keeps what was published; returns what there is to say."""
+    if are_mapped(rows):
+        return "No snapshot for `rebuild` was kept: it holds all rows in memory, for which these are too many."
+    try:
+        with only_one(store):
+            about = keep_published(store, StoreReader(channel), data, rows, progress=progress)
+    except (TrainerError, RegistryError) as error:
+        return f"No snapshot for `rebuild` was kept: {error}"
+    return f"`rebuild` goes on from snapshot {about.name}: {about.num_rows:,} rows."

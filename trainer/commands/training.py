@@ -170,6 +170,7 @@ def evaluate_command(
             protocol=loaded.manifest.metrics.protocol,
             window=loaded.manifest.history_window,
             ranks=length,
+            popularity=loaded.popularity_over(snapshot.data.movies.movie_ids),
             progress=progress,
         )
     _show(loaded.manifest, evaluation.metrics)
