@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from feature_service import child_process
+
 
 class FeatureProcess:
     """A running feature_service."""
@@ -17,8 +19,12 @@ class FeatureProcess:
         """Starts it; the settings are FEATURE_* variables."""
         self._log = (folder / f"log-{time.monotonic_ns()}").open("w+b")
         variables = {"FEATURE_LISTEN": "127.0.0.1:0", "FEATURE_DATA_DIR": str(folder / "data"), **settings}
+        # Ends with this process, also if that is killed.
+        ends_with_us = (sys.executable, "-I", child_process.__file__, str(os.getpid()))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "feature_service"], env={**os.environ, **variables}, stderr=self._log
+            [*ends_with_us, sys.executable, "-m", "feature_service"],
+            env={**os.environ, **variables},
+            stderr=self._log,
         )
 
     def said(self) -> str:

@@ -60,9 +60,9 @@ def redis_and_service(
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A cluster of this file's own, for it loses servers."""
+    """A cluster of the test's own: servers that its threads started again end with them."""
     cluster = Cluster()
     yield cluster
     cluster.stop()
@@ -180,7 +180,6 @@ class KilledWhileSyncing:
 async def test_a_failover_loses_nothing_that_a_replica_acknowledged(tmp_path, tell: Tell, cluster):
     """With FEATURE_WRITE_ACK=replica; tests/feature_service/test_cluster.py does it small."""
     num_events, num_kills = 50_000, 5
-    cluster.flush()
     settings = {"FEATURE_REDIS_URL": cluster.url, "FEATURE_REDIS_CLUSTER": "true", "FEATURE_WRITE_ACK": "replica"}
     with running_service(tmp_path, **settings) as service:
         victim = KilledMaster(cluster, random.Random(3))
@@ -195,7 +194,6 @@ async def test_a_failover_loses_nothing_that_a_replica_acknowledged(tmp_path, te
 async def test_a_failover_may_lose_what_no_replica_acknowledged(tmp_path, tell: Tell, cluster):
     """With FEATURE_WRITE_ACK=local: the loss is printed; nothing is half-written, and writing again restores it."""
     num_events, num_kills = 50_000, 5
-    cluster.flush()
     settings = {"FEATURE_REDIS_URL": cluster.url, "FEATURE_REDIS_CLUSTER": "true", "FEATURE_WRITE_ACK": "local"}
     with running_service(tmp_path, **settings) as service:
         victim = KilledMaster(cluster, random.Random(4))
