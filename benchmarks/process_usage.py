@@ -28,6 +28,14 @@ def peak_bytes(pid: int) -> int:
     raise ProcessLookupError(f"process {pid} has ended")
 
 
+def pss_bytes(pid: int) -> int:
+    """Returns the memory that a process holds now, shared pages counted by their share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")
+
+
 def _children(pid: int) -> list[int]:
     return [
         int(child)
