@@ -23,7 +23,7 @@ told from one who never was.
 """
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Fixed for good: a user's partition is computed from it. 64 scripts a call are cheap, 64 shards are many.
 NUM_PARTITIONS = 64
@@ -38,8 +38,7 @@ EXPORTS = b"{m}:exports"
 RATING_SCALE = b"{m}:scale"
 
 
-@dataclass(frozen=True, slots=True)
-class UserKeys:
+class UserKeys(NamedTuple):
     """Where one user's values lie.
 
     Attributes:

@@ -22,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from feature_service.packed_commands import packing_in_c
 from feature_service.redis_failures import Failure, failure_of
 from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
@@ -98,6 +99,7 @@ class RedisLink:
             socket_connect_timeout=self._timeout_s,
             retry=NO_RETRY,
         )
+        self._pool.connection_class = packing_in_c(self._pool.connection_class)
         self._client = redis.asyncio.Redis(connection_pool=self._pool)
 
     async def close(self) -> None:

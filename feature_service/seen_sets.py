@@ -74,12 +74,14 @@ def unpack_seen_sets(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numb
             if value[0] not in kinds:
                 raise FormatError(f"a seen set has format {value[0]}, this build knows {SEEN_BITMAP} and {SEEN_DELTAS}")
             kinds[value[0]].append(at)
+    if not kinds[SEEN_BITMAP]:
+        return _unpack_deltas(values)
     bitmaps, bitmap_lengths = _unpack_bitmaps([values[at] for at in kinds[SEEN_BITMAP]])
     deltas, delta_lengths = _unpack_deltas([values[at] for at in kinds[SEEN_DELTAS]])
     lengths = np.zeros(len(values), np.int64)
     lengths[kinds[SEEN_BITMAP]], lengths[kinds[SEEN_DELTAS]] = bitmap_lengths, delta_lengths
-    if not kinds[SEEN_BITMAP] or not kinds[SEEN_DELTAS]:
-        return (bitmaps if kinds[SEEN_BITMAP] else deltas), lengths
+    if not kinds[SEEN_DELTAS]:
+        return bitmaps, lengths
     owners = np.concatenate(
         [np.repeat(kinds[SEEN_BITMAP], bitmap_lengths), np.repeat(kinds[SEEN_DELTAS], delta_lengths)]
     )
@@ -124,15 +126,20 @@ def _unpack_bitmaps(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbe
 
 
 def _unpack_deltas(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbers]:
-    if not values:
-        return np.zeros(0, np.uint32), np.zeros(0, np.int64)
-    body = np.frombuffer(b"".join(value[1:] for value in values), np.uint8)
-    ends = np.cumsum([len(value) - 1 for value in values])
-    last = body < 0x80
-    begins = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(len(body)) - np.repeat(begins, np.diff(np.append(begins, len(body))))
-    deltas = np.add.reduceat((body & 0x7F).astype(np.int64) << (7 * place), begins)
-    lengths = np.diff(np.cumsum(last)[ends - 1], prepend=0)
+    body = np.frombuffer(b"".join([value[1:] for value in values]), np.uint8)
+    at = np.flatnonzero(body < 0x80)  # the last byte of each number
+    ends = np.searchsorted(at, np.cumsum([max(0, len(value) - 1) for value in values]))
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    if not len(at):
+        return np.zeros(0, np.uint32), lengths
+    num_bytes = at.copy()
+    num_bytes[1:] -= at[:-1]
+    num_bytes[0] += 1
+    deltas = body[at].astype(np.int64)
+    for place in range(1, int(num_bytes.max())):
+        longer = np.flatnonzero(num_bytes > place)
+        deltas[longer] = deltas[longer] << 7 | (body[at[longer] - place] & 0x7F)
     sums = np.cumsum(deltas)
-    firsts = np.cumsum(lengths) - lengths
+    firsts = np.minimum(ends - lengths, len(at) - 1)  # of an empty set any does
     return (sums - np.repeat(sums[firsts] - deltas[firsts], lengths)).astype(np.uint32), lengths

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
 from feature_service.lifetimes import Lifetimes
@@ -14,14 +15,14 @@ from feature_service.value_format import (
     Profile,
     alive_at,
     pack_profile_field,
-    profile_of,
+    packed_profile_of,
     unpack_header,
+    unpack_profile,
     unpack_tombstone,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StoredUser:
+class StoredUser(NamedTuple):
     """What Redis holds of one user.
 
     Attributes:
@@ -43,7 +44,12 @@ class StoredUser:
     @property
     def profile(self) -> Profile:
         """What is known of the person."""
-        return Profile() if self.header is None else profile_of(self.state, self.header)
+        return unpack_profile(self.packed_profile)
+
+    @property
+    def packed_profile(self) -> bytes:
+        """The same as it lies in Redis."""
+        return b"" if self.header is None else packed_profile_of(self.state, self.header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,12 @@ class Users:
         rows = []
         for place, position in zip(places, range(first, len(values), stride), strict=True):
             seen = (values[position + 2] if with_seen else None) or b""
-            absent = user_version(epoch, place.partition, counters[place.partition])
-            rows.append(_row(epoch, place, values[position], values[position + 1], seen, absent, now_ms))
+            state = values[position]
+            if state is None:
+                version = user_version(epoch, place.partition, counters[place.partition])
+                rows.append(_absent(version, values[position + 1]))
+            else:
+                rows.append(_present(epoch, place.partition, state, seen, now_ms))
         return StoredUsers(rows, pointer)
 
     async def upsert(self, changes: Mapping[str, ProfileChange]) -> list[str]:
@@ -172,16 +182,16 @@ def _counter(value: bytes | None) -> int:
     return int(value or 0)
 
 
-def _row(
-    epoch: str, place: UserKeys, state: bytes | None, tombstone: bytes | None, seen: bytes, absent: str, now_ms: int
-) -> StoredUser:
-    if state is not None:
-        header = unpack_header(state)
-        version = user_version(epoch, place.partition, header.version)
-        alive = alive_at(state, header, now_ms)
-        if alive is None:
-            return StoredUser(None, b"", b"", version, header.deleted_at_ms, expired=True)
-        state, left = alive
-        return StoredUser(left, state, seen if left.num_watched else b"", version, header.deleted_at_ms)
+def _present(epoch: str, partition: int, state: bytes, seen: bytes, now_ms: int) -> StoredUser:
+    header = unpack_header(state)
+    version = user_version(epoch, partition, header.version)
+    alive = alive_at(state, header, now_ms)
+    if alive is None:
+        return StoredUser(None, b"", b"", version, header.deleted_at_ms, expired=True)
+    state, left = alive
+    return StoredUser(left, state, seen if left.num_watched else b"", version, header.deleted_at_ms)
+
+
+def _absent(version: str, tombstone: bytes | None) -> StoredUser:
     deleted_at_ms = 0 if tombstone is None else unpack_tombstone(tombstone).deleted_at_ms
-    return StoredUser(None, b"", b"", absent, deleted_at_ms)
+    return StoredUser(None, b"", b"", version, deleted_at_ms)

@@ -88,12 +88,9 @@ class Header(NamedTuple):
     @property
     def expires_at_ms(self) -> int:
         """When the first part of the user expires; 0 if none does."""
-        times = []
-        if self.num_watched:
-            times.append(self.history_expires_at_ms)
-        if self.profile_bytes or not self.num_watched:
-            times.append(self.profile_expires_at_ms)
-        return min((time for time in times if time), default=0)
+        history = self.history_expires_at_ms if self.num_watched else 0
+        profile = self.profile_expires_at_ms if self.profile_bytes or not self.num_watched else 0
+        return min(history, profile) if history and profile else history or profile
 
 
 class Tombstone(NamedTuple):
@@ -234,10 +231,10 @@ def pack_states(
     ]
 
 
-def profile_of(state: bytes, header: Header) -> Profile:
-    """Returns the profile within a state."""
+def packed_profile_of(state: bytes, header: Header) -> bytes:
+    """Returns the profile within a state, as `unpack_profile` reads it."""
     begin = _header_bytes(header)
-    return unpack_profile(state[begin : begin + header.profile_bytes])
+    return state[begin : begin + header.profile_bytes]
 
 
 def entries_of(state: bytes, header: Header, limit: int) -> bytes:

@@ -13,7 +13,7 @@ from feature_service.exported_events import export_page
 from feature_service.movie_messages import MAX_MOVIE_BYTES, to_message
 from feature_service.request_checks import MAX_TIME_MS
 from feature_service.seen_sets import pack_seen
-from feature_service.user_answers import MAX_SEEN_NUMBERS, full_users, user_columns
+from feature_service.user_answers import MAX_SEEN_NUMBERS, add_full_users, user_columns
 from feature_service.users import StoredUser
 from feature_service.value_format import (
     ENTRY,
@@ -126,10 +126,11 @@ def test_typed_users_fit():
     for num_users, num_entries in ((1000, 20), (20, 1000)):
         rows = [stored_user(num_entries)] * num_users
 
-        users = full_users(["u" * 128] * num_users, rows, mirror, num_entries)
+        reply = pb2.BatchGetUsersResponse(catalogue_id="c" * 16)
+        add_full_users(reply, ["u" * 128] * num_users, rows, mirror, num_entries)
 
-        assert sum(len(user.history) for user in users) == 20_000
-        assert pb2.BatchGetUsersResponse(users=users, catalogue_id="c" * 16).ByteSize() < LIMIT
+        assert sum(len(user.history) for user in reply.users) == 20_000
+        assert reply.ByteSize() < LIMIT
 
 
 def test_user_columns_fit():
