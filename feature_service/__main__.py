@@ -1,5 +1,9 @@
-"""Runs feature_service: python -m feature_service. Settings are FEATURE_* variables; --help lists them."""
+"""Runs feature_service: python -m feature_service. Settings are FEATURE_* variables; --help lists them.
 
+With a command (backup, restore, new-epoch, rewrite) it does that to the store and ends.
+"""
+
+import argparse
 import asyncio
 import contextlib
 import random
@@ -10,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from marquee.v1 import feature_service_pb2
 
+from feature_service import operator_commands
 from feature_service.catalogue import Catalogue
 from feature_service.change_ring import ChangeRing
 from feature_service.change_watch import ChangeWatch
@@ -30,7 +35,7 @@ from feature_service.users import Users
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
-from service_runtime.server import Server, Service, run
+from service_runtime.server import Server, Service, StartError, run
 
 
 @asynccontextmanager
@@ -39,20 +44,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
     rng = random.Random()
     async with AsyncExitStack() as stack:
         observed = stack.enter_context(observing("feature", settings, settings.metrics_listen))
-        url, embedded = settings.redis_url.get_secret_value(), None
-        if url == EMBEDDED:
-            embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))
-            url = embedded.url
-        link_kind = ClusterLink if settings.redis_cluster else RedisLink
-        link = link_kind(
-            url,
-            timeout_s=settings.redis_timeout_s,
-            max_connections=settings.redis_connections,
-            num_replicas_to_wait_for=1 if settings.write_ack == "replica" else 0,
-            security=settings.redis_security(),
-            meter=RedisMeter(observed.metrics),
-        )
-        stack.push_async_callback(link.close)
+        link, embedded = await _open_link(settings, stack, RedisMeter(observed.metrics))
 
         marks = StoreMarks(link)
         catalogue = Catalogue(link, marks, rng)
@@ -92,6 +84,36 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         yield await stack.enter_async_context(server)
 
 
+async def operate(command: argparse.Namespace, settings: FeatureSettings) -> int:
+    """Does what an operator asks for; returns the exit status."""
+    async with AsyncExitStack() as stack:
+        try:
+            link, _ = await _open_link(settings, stack, None)
+        except StartError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return await operator_commands.execute(command, link)
+
+
+async def _open_link(
+    settings: FeatureSettings, stack: AsyncExitStack, meter: RedisMeter | None
+) -> tuple[RedisLink, EmbeddedRedis | None]:
+    url, embedded = settings.redis_url.get_secret_value(), None
+    if url == EMBEDDED:
+        embedded = await stack.enter_async_context(EmbeddedRedis(settings.data_dir))
+        url = embedded.url
+    link = (ClusterLink if settings.redis_cluster else RedisLink)(
+        url,
+        timeout_s=settings.redis_timeout_s,
+        max_connections=settings.redis_connections,
+        num_replicas_to_wait_for=1 if settings.write_ack == "replica" else 0,
+        security=settings.redis_security(),
+        meter=meter,
+    )
+    stack.push_async_callback(link.close)
+    return link, embedded
+
+
 def now_ms() -> int:
     """Returns the time as events name it."""
     return time.time_ns() // 1_000_000
@@ -104,7 +126,12 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def main() -> None:
-    """Runs the service until SIGTERM or Ctrl-C."""
+    """Runs the service until SIGTERM or Ctrl-C, or a command until it is done."""
+    if sys.argv[1:2] and sys.argv[1] in operator_commands.COMMANDS:
+        command = operator_commands.parse(sys.argv[1:])
+        settings = FeatureSettings.load_or_exit([])
+        logs.configure(settings.log_level)
+        raise SystemExit(asyncio.run(operate(command, settings)))
     settings = FeatureSettings.load_or_exit(sys.argv[1:])
     logs.configure(settings.log_level)
 

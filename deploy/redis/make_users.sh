@@ -16,7 +16,7 @@ if [ $# -gt 1 ]; then
     exit
 fi
 rules=$(cat "$(dirname "$0")/users.acl")
-for user in feature_service replica operator; do
+for user in feature_service replica maintenance operator; do
     make_password "$user"
     # As Redis hashes it: without the newline that an editor may have left.
     hash=$(tr -d '\r\n' < "$folder/$user-password" | sha256sum | cut -d ' ' -f 1)
