@@ -20,7 +20,7 @@ ANSWER = bytes(60)
 
 
 class _Everything(grpc.GenericRpcHandler):
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         """Returns the one handler of all methods but health's."""
         if details.method.startswith("/grpc.health"):
             return None
