@@ -32,10 +32,10 @@ from service_runtime.tracing import open_tracing
 VARIANTS = {"unobserved": None, "metrics": None, "traces 0": 0.0, "traces 0.01": 0.01, "traces 1": 1.0}
 """By name, which share of the traces is recorded; None traces nothing."""
 
-ROUNDS = 25
-CALLS = 2000
+ROUNDS = 12
+CALLS = 800
 CALLERS = 8
-WARM_UP_CALLS = 2000
+WARM_UP_CALLS = 800
 PATH = "/idle.Idle/Rest"
 
 
