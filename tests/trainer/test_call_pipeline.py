@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from trainer.call_pipeline import pipelined
@@ -91,3 +92,67 @@ def test_a_failure_stops_the_sending() -> None:
 
     assert answered == list(range(11))
     assert call.num_sent <= 11 + 4
+
+
+class PassingError(grpc.RpcError):
+    """What a call fails with while a service restarts."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+
+class Restarting(Adder):
+    """Fails from one request on, for some seconds of a clock that only waiting moves."""
+
+    def __init__(self, away_s: float, code: grpc.StatusCode, first: int = 10) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._first, self._away_s, self._code = first, away_s, code
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _answer(self, request: int) -> int:
+        if request >= self._first and self.now < self._away_s:
+            raise PassingError(self._code)
+        return super()._answer(request)
+
+    def send(self) -> list[tuple[int, int]]:
+        return list(
+            pipelined(
+                self,
+                range(30),
+                num_in_flight=4,
+                timeout_s=5,
+                patience_s=60,
+                sleep=self.sleep,
+                clock=lambda: self.now,
+            )
+        )
+
+
+def test_a_service_that_is_away_for_a_while_is_waited_for() -> None:
+    """Nothing is left out, and the order is kept."""
+    call = Restarting(away_s=50, code=grpc.StatusCode.UNAVAILABLE)
+
+    assert call.send() == [(number, number + 1) for number in range(30)]
+    assert call.now >= 50
+
+
+@pytest.mark.parametrize(
+    ("away_s", "code", "first"),
+    [
+        (1000, grpc.StatusCode.UNAVAILABLE, 10),  # longer than the patience
+        (50, grpc.StatusCode.INVALID_ARGUMENT, 10),  # nothing that passes
+        (50, grpc.StatusCode.UNAVAILABLE, 0),  # nobody ever answered there
+    ],
+)
+def test_what_does_not_pass_ends_the_load(away_s: float, code: grpc.StatusCode, first: int) -> None:
+    """With the error of the call."""
+    with pytest.raises(PassingError) as raised:
+        Restarting(away_s, code, first).send()
+
+    assert raised.value.code() == code
