@@ -29,12 +29,13 @@ NUM_STEPS = int(os.environ.get("MARQUEE_PROPERTY_STEPS", "25"))
 MOVIES = [0, 1, 2, 3, 4, 5, 16_383, 16_384]
 SECOND_MS = 1000
 movies = st.sampled_from(MOVIES)
-people = st.integers(0, len(USERS) - 1)
+# Most befalls one of them, so that his story is long.
+people = st.sampled_from([0, 0, 0, *range(len(USERS))])
 ratings = st.sampled_from([None, None, 0.0, 3.0, 4.5])
 offsets_s = st.integers(-8, 3)
 event_rows = st.tuples(people, st.sampled_from("abc"), movies, ratings, offsets_s)
 entry_rows = st.tuples(movies, ratings, st.none() | offsets_s)
-lives_s = st.sampled_from([0, 0, 4, 20])
+lives_s = st.sampled_from([0, 4, 4, 20])
 visible_s = st.sampled_from([0, 10])
 fields = st.fixed_dictionaries(
     {},
@@ -75,7 +76,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.lives = Lives(*(seconds * SECOND_MS for seconds in (profile_s, history_s, visible_s)))
         self.world.start(self.lives)
 
-    @rule(seconds=st.sampled_from([0, 1, 5, 30]))
+    @rule(seconds=st.sampled_from([1, 5, 5, 30]))
     def let_time_pass(self, seconds: int) -> None:
         """Some of what is stored expires."""
         self.world.clock.now_ms += seconds * SECOND_MS
