@@ -4,7 +4,7 @@
 
 Users with 10, 50 and 200 events, and some who watched 5,000 movies, of whose history the newest 200 are kept. What
 counts is what `used_memory` of a real Redis grows by, divided by users: keys, values and what Redis needs around them.
-Measured without expiry, and with: ours by FEATURE_PROFILE_TTL_S and FEATURE_HISTORY_TTL_S, the others by EXPIRE on every
+Measured without expiry, and with: ours by FEATURE_PROFILE_TTL_S and FEATURE_HISTORY_TTL_S, the others by EXPIRE on each
 key, which is what the key_ttl_seconds of Feast does.
 """
 
