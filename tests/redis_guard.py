@@ -13,7 +13,9 @@ from pydantic import SecretStr
 
 from feature_service.redis_security import RedisSecurity
 
-MAKE_USERS = Path(__file__).parents[1] / "deploy" / "redis" / "make_users.sh"
+_DEPLOY = Path(__file__).parents[1] / "deploy" / "redis"
+MAKE_USERS = _DEPLOY / "make_users.sh"
+RULES = _DEPLOY / "users.acl"
 
 
 class RedisGuard:

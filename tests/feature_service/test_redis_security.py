@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import hashlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,13 +20,14 @@ from marquee.v1 import feature_service_pb2_grpc
 from pydantic import SecretStr
 from redis import exceptions
 
+from feature_service import scripts as scripts_of_the_store
 from feature_service.__main__ import serving
 from feature_service.settings import FeatureSettings
 from service_runtime.settings import SettingsError
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
 from tests.redis_cluster import NUM_MASTERS, Cluster
-from tests.redis_guard import RedisGuard
+from tests.redis_guard import RULES, RedisGuard
 from tests.redis_server import ON_CLUSTER, RunningRedis, guarded_redis
 
 pytestmark = [
@@ -157,6 +159,17 @@ async def test_every_rpc_works_under_the_acl_of_a_cluster(guarded_cluster):
             assert refused(client) <= ASKED_IN_VAIN
 
 
+def test_scripts_do_only_what_the_acl_allows():
+    """Also on branches that no test takes under it."""
+    (rules,) = [line for line in RULES.read_text().splitlines() if line.startswith("user feature_service ")]
+    scripts = [file.read_text() for file in Path(scripts_of_the_store.__file__).parent.glob("*.lua")]
+
+    used = {command.lower() for script in scripts for command in re.findall(r'redis\.p?call\("([A-Z]+)"', script)}
+
+    assert len(used) > 8
+    assert {f"+{command}" for command in used} <= set(rules.split())
+
+
 FORBIDDEN = [
     ("FLUSHALL",),
     ("FLUSHDB",),
@@ -208,12 +221,15 @@ def test_feature_service_may_do_nothing_else(guard, port, command):
     [
         ("operator", ("CONFIG", "GET", "maxmemory"), ("CONFIG", "SET", "maxmemory", "1")),
         ("operator", ("DBSIZE",), ("FLUSHALL",)),
-        ("operator", ("SCAN", "0"), ("SET", "{m}:epoch", "x")),
+        ("operator", ("SCAN", "0"), ("KEYS", "*")),
+        ("operator", ("SET", "{m}:test", "x"), ("SET", "other", "x")),
+        ("operator", ("EVAL", "return redis.call('DEL', KEYS[1])", "1", "{m}:test"), ("SHUTDOWN",)),
+        ("operator", ("REPLCONF", "rdb-only", "1"), ("REPLICAOF", "127.0.0.1", "1")),
         ("replica", ("REPLCONF", "ACK", "0"), ("GET", "{m}:epoch")),
     ],
 )
 def test_other_users_have_their_own_rights(guard, port, user, allowed, refused):
-    """Who looks after Redis changes no data; a replica reads by replication only."""
+    """Who looks after Redis backs up and restores what is ours, and no more; a replica reads by replication only."""
     with guard.client(port, user) as client:
         if user == "operator":
             client.execute_command(*allowed)
