@@ -37,7 +37,9 @@ def state_of_training(
     """
     if not fit.keeps_state:
         if resume:
-            raise NotResumableError(f"--resume: {model} is made in one go; two-tower is kept after every epoch")
+            raise NotResumableError(
+                f"--resume: {model} is made in one go; two-tower, tfrs-simple and tfrs-titles are kept after each epoch"
+            )
         return None
     told = json.dumps([model, dict(options), seed, rows.holdout, rows.sha256], sort_keys=True)
     identity = hashlib.sha256(told.encode()).hexdigest()

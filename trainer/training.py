@@ -133,7 +133,7 @@ def require_model_of_processes(model: str) -> None:
     Raises:
         TrainerError: It does.
     """
-    if started_together()[0] > 1 and not fit_function(model).keeps_state:
+    if started_together()[0] > 1 and not fit_function(model).in_processes:
         raise TrainerError(f"{model} is trained by one process: start it without torchrun, or train two-tower")
 
 

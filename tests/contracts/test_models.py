@@ -78,7 +78,7 @@ def fitted(name: str, data: Dataset) -> Model:
     return fit(name, data)
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=DEVICES, scope="module")
 def model(fitted: Model, request: pytest.FixtureRequest) -> Model:
     """The model, rebuilt on every device present."""
     kind = model_class(fitted.name)

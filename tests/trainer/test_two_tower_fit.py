@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,9 +97,9 @@ class _Forgetful(TrainingState):
         super().__init__(path, identity, resume=False)
         self._last = last
 
-    def save(self, network: torch.nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    def save(self, network: torch.nn.Module, optimiser: torch.optim.Optimizer, epoch: int, **more: Any) -> None:
         if epoch <= self._last:
-            super().save(network, optimiser, epoch)
+            super().save(network, optimiser, epoch, **more)
 
 
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:

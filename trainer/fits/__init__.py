@@ -67,8 +67,8 @@ class Fit:
     Attributes:
         options_class: Its options.
         fit: Makes it.
-        keeps_state: Whether `fit` takes a `state` (`trainer.fits.training_state`) to be resumed from, and trains in
-            several processes that torchrun started.
+        keeps_state: Whether `fit` takes a `state` (`trainer.fits.training_state`) to be resumed from.
+        in_processes: Whether it trains in several processes that torchrun started.
         fit_to_machine: Changes options so that a fit to a data set stays within this machine's memory, and says what
             it changed, one sentence each; None for a model whose memory is that of its data.
     """
@@ -76,6 +76,7 @@ class Fit:
     options_class: type[Any]
     fit: FitFunction
     keeps_state: bool = False
+    in_processes: bool = False
     fit_to_machine: Callable[[Dataset, Any], tuple[Any, tuple[str, ...]]] | None = None
 
 
@@ -94,4 +95,4 @@ def fit_function(name: str) -> Fit:
     module = import_module(FITS[name])
     fit: Callable[..., Model] = module.fit
     plan = import_module(_PLANS[name]).fit_to_machine if name in _PLANS else None
-    return Fit(module.Options, fit, getattr(module, "KEEPS_STATE", False), plan)
+    return Fit(module.Options, fit, getattr(module, "KEEPS_STATE", False), getattr(module, "IN_PROCESSES", False), plan)

@@ -53,6 +53,15 @@ class KeptWeights:
         self._kept = {name: tensor.clone() for name, tensor in self._live.items()}
         self.epoch = epoch
 
+    def kept(self) -> Mapping[str, Tensor]:
+        """Returns the weights that are kept."""
+        return self._kept
+
+    def take(self, weights: Mapping[str, Tensor], epoch: int) -> None:
+        """Keeps weights that an earlier run of the training kept after this epoch."""
+        self._kept = dict(weights)
+        self.epoch = epoch
+
     def put_back(self) -> None:
         """Makes the kept weights, if there are any, those of the network again."""
         with torch.no_grad():

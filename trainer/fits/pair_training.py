@@ -4,17 +4,18 @@ What is trained says how one step is taken; this loop says over which rows, when
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.fits import Progress
 from trainer.fits.divergence import KeptWeights
+from trainer.fits.training_state import TrainingState
 
 
 class Trainee(Protocol):
@@ -69,6 +70,23 @@ class Course:
     kept_epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a training is kept on disk between epochs.
+
+    Attributes:
+        state: Where.
+        network: All that training changes, beside the optimiser.
+        optimiser: Its memory is kept, too.
+        go_on_after: Told how many steps were taken before, where a training goes on.
+    """
+
+    state: TrainingState
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    go_on_after: Callable[[int], None]
+
+
 class EpochListener(Protocol):
     """Is asked after every epoch; may change learning rates, or raise."""
 
@@ -82,8 +100,11 @@ def run(
     rng: np.random.Generator,
     progress: Progress,
     after_epoch: EpochListener = lambda course: None,
+    keeping: Keeping | None = None,
 ) -> Course:
     """Trains; at the end the weights are those of the epoch that the plan wants kept.
+
+    A training that goes on ends as if it had never stopped: what chance there is is kept with it.
 
     Raises:
         DivergedFitError: A loss is not finite; the weights are those of the last epoch that was kept.
@@ -91,7 +112,11 @@ def run(
     kept = KeptWeights(trainee.weights())
     course = Course()
     best = math.inf
-    for epoch in range(1, plan.epochs + 1):
+    first_epoch = 1
+    if keeping is not None and (done := keeping.state.restore(keeping.network, keeping.optimiser)):
+        best = _go_on(keeping, plan, done, course, kept, rng)
+        first_epoch = plan.epochs + 1 if _is_over(plan, done, kept.epoch) else done + 1
+    for epoch in range(first_epoch, plan.epochs + 1):
         order = torch.from_numpy(rng.permutation(plan.num_rows)) if plan.shuffled else torch.arange(plan.num_rows)
         summed, of_batch = torch.zeros(()), torch.zeros(())
         for positions in torch.split(order, plan.batch_size):
@@ -110,13 +135,44 @@ def run(
         if watched is None or watched < best:
             best = math.inf if watched is None else watched
             kept.keep(epoch)
-        stopping = bool(plan.patience) and epoch - kept.epoch >= plan.patience
+        if keeping is not None:
+            _keep(keeping, epoch, best, course, kept, rng)
+        stopping = _is_over(plan, epoch, kept.epoch)
         _report(plan, course, epoch, kept.epoch, stopping, progress)
         if stopping:
             break
     kept.put_back()
     course.kept_epoch = kept.epoch
     return course
+
+
+def _is_over(plan: Plan, epoch: int, kept_epoch: int) -> bool:
+    return bool(plan.patience) and epoch - kept_epoch >= plan.patience
+
+
+def _keep(
+    keeping: Keeping, epoch: int, best: float, course: Course, kept: KeptWeights, rng: np.random.Generator
+) -> None:
+    told = {
+        "best": best,
+        "kept epoch": kept.epoch,
+        "training": course.training,
+        "validation": course.validation,
+        "chance": rng.bit_generator.state,
+    }
+    keeping.state.save(keeping.network, keeping.optimiser, epoch, beside=kept.kept(), told=told)
+
+
+def _go_on(
+    keeping: Keeping, plan: Plan, done: int, course: Course, kept: KeptWeights, rng: np.random.Generator
+) -> float:
+    """Sets everything to where it was after `done` epochs; returns the best figure until then."""
+    told = keeping.state.told
+    course.training, course.validation = list(told["training"]), list(told["validation"])
+    kept.take(keeping.state.beside, int(told["kept epoch"]))
+    rng.bit_generator.state = told["chance"]
+    keeping.go_on_after(done * -(-plan.num_rows // plan.batch_size))
+    return float(told["best"])
 
 
 def split_validation(

@@ -27,8 +27,11 @@ from trainer.fits.tower_pairs import (
     put_unused_row_at_mean,
     shortest_prefix,
 )
+from trainer.fits.training_state import TrainingState
 from two_tower.features import FeatureEncoder
 from two_tower.models.tfrs_simple import Config, TfrsSimple
+
+KEEPS_STATE = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,13 @@ class Options:
 
 
 def fit(
-    data: Dataset, options: Options, *, seed: int, progress: Progress, validation: Interactions | None = None
+    data: Dataset,
+    options: Options,
+    *,
+    seed: int,
+    progress: Progress,
+    validation: Interactions | None = None,
+    state: TrainingState | None = None,
 ) -> TfrsSimple:
     """Fits the network.
 
@@ -66,6 +75,7 @@ def fit(
         seed: All chance comes from it.
         progress: Told once an epoch.
         validation: Rows whose loss says when to stop, instead of the training rows.
+        state: Where the training is kept between epochs; None does not keep it.
 
     Raises:
         DataError: The data has no ratings, or no rows.
@@ -99,7 +109,7 @@ def fit(
         patience=options.patience,
     )
     with last_good_model(lambda: TfrsSimple(config, encoder, network)):
-        run(trainee, plan, rng, progress)
+        run(trainee, plan, rng, progress, keeping=trainee.kept_in(state))
     put_unused_row_at_mean(network.user_table, user_rows[learn.users.numpy()])
     put_unused_row_at_mean(network.movie_table, movie_rows[learn.movies.numpy()])
     return TfrsSimple(config, encoder, network)

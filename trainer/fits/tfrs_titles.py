@@ -19,6 +19,7 @@ from trainer.fits.pair_training import Plan, run
 from trainer.fits.rated_pairs import divide, require_scale
 from trainer.fits.tfrs_simple import encoder_of_frequent
 from trainer.fits.tower_pairs import Tower, TowerPairs, initialise_as_keras, put_unused_row_at_mean
+from trainer.fits.training_state import TrainingState
 from trainer.readers.word_vectors import read_word_vectors
 from two_tower.features import Vocabulary
 from two_tower.models.tfrs_titles import TITLE_WIDTH, Config, TfrsTitles
@@ -27,6 +28,9 @@ from two_tower.title_words import WordBags, count_words, words_of
 DECAY_STEPS = 4000
 DECAY = 0.95
 """The notebook's ExponentialDecay: the rate is multiplied by .95 over every 4,000 steps, a little at each."""
+
+
+KEEPS_STATE = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,13 @@ class Options:
 
 
 def fit(
-    data: Dataset, options: Options, *, seed: int, progress: Progress, validation: Interactions | None = None
+    data: Dataset,
+    options: Options,
+    *,
+    seed: int,
+    progress: Progress,
+    validation: Interactions | None = None,
+    state: TrainingState | None = None,
 ) -> TfrsTitles:
     """Fits the network.
 
@@ -69,6 +79,7 @@ def fit(
         seed: All chance comes from it.
         progress: Told once an epoch.
         validation: Rows to choose the epoch by, instead of a slice of the training rows.
+        state: Where the training is kept between epochs; None does not keep it.
 
     Raises:
         DataError: The data has no ratings, or no rows, or the word vectors cannot be read.
@@ -130,7 +141,7 @@ def fit(
         patience=options.patience if choosing else 0,
     )
     with last_good_model(lambda: TfrsTitles(config, encoder, network, words)):
-        run(trainee, plan, rng, progress)
+        run(trainee, plan, rng, progress, keeping=trainee.kept_in(state))
     put_unused_row_at_mean(network.user_table, user_rows[learn.users.numpy()])
     put_unused_row_at_mean(network.movie_table, features.rows[learn.movies.numpy()])
     return TfrsTitles(config, encoder, network, words)

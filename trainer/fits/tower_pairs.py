@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainer.fits.pair_training import Keeping
 from trainer.fits.rated_pairs import RatedPairs
+from trainer.fits.training_state import TrainingState
 
 _ROWS_VALIDATED_AT_ONCE = 1 << 15
 
@@ -63,6 +65,13 @@ class TowerPairs:
         self._learn = learn
         self._choose = choose
         self._num_steps = 0
+
+    def kept_in(self, state: TrainingState | None) -> Keeping | None:
+        """Returns how the training is kept in a state, None without one."""
+        return None if state is None else Keeping(state, self._network, self._optimiser, self._go_on_after)
+
+    def _go_on_after(self, num_steps: int) -> None:
+        self._num_steps = num_steps
 
     def weights(self) -> Mapping[str, Tensor]:
         """Returns all weights."""

@@ -5,6 +5,7 @@ One safetensors file, written aside, fsynced and renamed: whoever is killed leav
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from trainer.errors import TrainerError
 
-_WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
+_WEIGHTS, _OPTIMISER, _BESIDE = "weights/", "optimiser/", "beside/"
 
 
 class StateError(TrainerError):
@@ -30,6 +31,10 @@ class TrainingState:
         self._path = path
         self._identity = identity
         self._resume = resume
+        self.beside: dict[str, Tensor] = {}
+        """Tensors that were saved beside the network, once `restore` has found some."""
+        self.told: dict[str, Any] = {}
+        """The same of JSON values."""
 
     def restore(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
         """Sets weights and optimiser to those of the last epoch kept and returns how many epochs were done.
@@ -57,10 +62,27 @@ class TrainingState:
         kept = optimiser.state_dict()
         kept["state"] = _nested({n.removeprefix(_OPTIMISER): t for n, t in tensors.items() if n.startswith(_OPTIMISER)})
         optimiser.load_state_dict(kept)
+        self.beside = {name.removeprefix(_BESIDE): t for name, t in tensors.items() if name.startswith(_BESIDE)}
+        self.told = about.get("told", {})
         return int(about["epoch"])
 
-    def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    def save(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        epoch: int,
+        *,
+        beside: Mapping[str, Tensor] | None = None,
+        told: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keeps what was reached after an epoch.
+
+        Args:
+            network: Its weights are kept.
+            optimiser: Its memory is kept.
+            epoch: Epochs done.
+            beside: Further tensors.
+            told: Further JSON values.
 
         Raises:
             StateError: The file cannot be written.
@@ -68,11 +90,13 @@ class TrainingState:
         tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
         for number, entries in optimiser.state_dict()["state"].items():
             tensors |= {f"{_OPTIMISER}{number}/{name}": tensor for name, tensor in entries.items()}
+        tensors |= {_BESIDE + name: tensor for name, tensor in (beside or {}).items()}
+        about = {"identity": self._identity, "epoch": epoch, "told": dict(told or {})}
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         aside = self._path.with_suffix(".writing")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(whole, aside, metadata={"state": json.dumps({"identity": self._identity, "epoch": epoch})})
+            save_file(whole, aside, metadata={"state": json.dumps(about)})
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
             aside.replace(self._path)

@@ -27,9 +27,9 @@ from trainer.processes import Processes, joined
 from two_tower.models.two_tower import TwoTower, make_towers
 from two_tower.models.two_tower_towers import Towers
 
-__all__ = ["KEEPS_STATE", "Options", "fit"]
+__all__ = ["IN_PROCESSES", "KEEPS_STATE", "Options", "fit"]
 
-KEEPS_STATE = True
+KEEPS_STATE = IN_PROCESSES = True
 """See `trainer.fits.Fit`."""
 
 TABLE_SPREAD = 0.05
