@@ -4,11 +4,15 @@ Runs the same server, whose one handler answers at once, several times side by s
 metrics, and with traces of which none, a hundredth or all are recorded. They have turns of so many calls, round by
 round, so that other work of the machine falls on all of them. The figure is the processor time of the server a call,
 all its threads together, as the kernel counts it in nanoseconds.
+
+A call costs far more than that it is counted, so that the difference drowns on a machine with other work; what counting
+alone takes is therefore measured once more, without a server.
 """
 
 import asyncio
 import statistics
 import sys
+import time
 from collections.abc import AsyncIterator
 from concurrent import futures
 from pathlib import Path
@@ -36,6 +40,8 @@ ROUNDS = 12
 CALLS = 800
 CALLERS = 8
 WARM_UP_CALLS = 800
+TURNS_ALONE = 7
+CALLS_ALONE = 50_000
 PATH = "/idle.Idle/Rest"
 
 
@@ -109,7 +115,20 @@ async def call(channel: grpc.aio.Channel, num_calls: int) -> None:
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
 
-async def _started(endpoint: str) -> AsyncIterator[tuple[str, int, grpc.aio.Channel]]:
+def counting_alone_us() -> float:
+    """Returns the processor time of counting and timing one call, in microseconds: the least of several turns."""
+    observed = Observation(Metrics("idle"), SlowRequests(0.5)).method(PATH)
+    told = Call(PATH, None, "id")
+    turns = []
+    for _ in range(TURNS_ALONE):
+        began = time.process_time()
+        for _ in range(CALLS_ALONE):
+            observed.begin(told, 10).end(0, 10, None)
+        turns.append((time.process_time() - began) / CALLS_ALONE * 1e6)
+    return min(turns)
+
+
+async def _started(endpoint: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process, grpc.aio.Channel]]:
     for variant in VARIANTS:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.observability_cost", variant, endpoint,
@@ -121,7 +140,7 @@ async def _started(endpoint: str) -> AsyncIterator[tuple[str, int, grpc.aio.Chan
             line = (await process.stdout.readline()).decode().strip()
             if line.startswith("127."):
                 break
-        yield variant, process.pid, grpc.aio.insecure_channel(line)
+        yield variant, process, grpc.aio.insecure_channel(line)
 
 
 async def measure(endpoint: str) -> dict[str, Any]:
@@ -132,13 +151,14 @@ async def measure(endpoint: str) -> dict[str, Any]:
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         took = {}
-        for variant, pid, channel in servers:
-            before = processor_time_s(pid)
+        for variant, process, channel in servers:
+            before = processor_time_s(process.pid)
             await call(channel, CALLS)
-            took[variant] = (processor_time_s(pid) - before) / CALLS * 1e6
+            took[variant] = (processor_time_s(process.pid) - before) / CALLS * 1e6
         rounds.append(took)
-    for _, _, channel in servers:
+    for _, process, channel in servers:
         await channel.close()
+        await process.communicate()
     return {
         variant: {
             "us_per_call_median": round(statistics.median(took[variant] for took in rounds), 1),
@@ -161,7 +181,10 @@ def main() -> None:
     sink.start()
     figures = asyncio.run(measure(endpoint))
     sink.stop(None)
-    path = record("observability_cost", {"rounds": ROUNDS, "calls_a_turn": CALLS, "callers": CALLERS, **figures})
+    path = record(
+        "observability_cost",
+        {"counting_alone_us": round(counting_alone_us(), 2), "rounds": ROUNDS, "calls_a_turn": CALLS, **figures},
+    )
     Console().print_json(path.read_text())
 
 
