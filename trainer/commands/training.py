@@ -82,7 +82,8 @@ def train_command(
         bool, typer.Option("--report/--no-report", help="Write report.html beside the checkpoint, to look at.")
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last whole epoch of this very training (two-tower, tfrs-*).")
+        bool,
+        typer.Option("--resume", help="Go on after the last whole epoch of this very training (two-tower, tfrs-*)."),
     ] = False,
     require_profile: Annotated[
         bool, typer.Option("--require-profile", help="Refuse data in which a user lacks gender, age or occupation.")
