@@ -30,7 +30,7 @@ class Popularity:
 
     Attributes:
         half_life_days: As in the record.
-        scores: In the order of the checkpoint's vocabulary of movies; 0 for the unknown. float32 [I]
+        scores: In the order of the checkpoint's vocabulary of movies. float32 [I]
     """
 
     half_life_days: float | None
@@ -39,6 +39,6 @@ class Popularity:
     def over(self, vocabulary: Sequence[str], movie_ids: Sequence[str]) -> NDArray[np.float32]:
         """Returns the score of each movie of a catalogue, 0 for what the checkpoint does not know. float32 [M]."""
         row_of = {movie_id: row for row, movie_id in enumerate(vocabulary)}
-        rows = np.array([row_of.get(movie_id, 0) for movie_id in movie_ids], np.int64)
-        scores: NDArray[np.float32] = np.where(rows > 0, self.scores[rows], np.float32(0))
+        rows = np.array([row_of.get(movie_id, -1) for movie_id in movie_ids], np.int64)
+        scores: NDArray[np.float32] = np.where(rows >= 0, self.scores[rows], np.float32(0))
         return scores

@@ -20,6 +20,7 @@ from tests.training_record import unmeasured
 from two_tower import checkpoint, golden
 from two_tower.models import MODELS
 from two_tower.movie_columns import MovieColumns
+from two_tower.popularity import Popularity
 from two_tower.registry import Registry
 from two_tower.user_columns import Profiles
 
@@ -55,6 +56,7 @@ def train(registry):
         window=200,
         kind=HandMade,
         rating_spread=None,
+        popularity=None,
     ):
         model = kind(MOVIE_POINTS, MOVIE_BIASES, user_points, has_ratings)
         movies = MovieColumns(
@@ -65,7 +67,11 @@ def train(registry):
         record = replace(record, rating_spread=rating_spread)
         answers = golden.make(model, movies, Profiles.unknown(2), next(iter(user_points)), record.data_until_ms)
         registry.path.mkdir(exist_ok=True)
-        folder = checkpoint.write(registry.path, version, model, record, answers)
+        popular = None
+        if popularity is not None:
+            scores = [popularity.get(movie_id, 0.0) for movie_id in model.vocabularies()["movies"]]
+            popular = Popularity(365.0, np.array(scores, np.float32))
+        folder = checkpoint.write(registry.path, version, model, record, answers, popularity=popular)
         registry.set_label(label, version, now=datetime.now(UTC))
         return folder
 

@@ -152,6 +152,9 @@ def test_a_smaller_catalogue_is_refused(make: Make, data: Dataset, good: Checkpo
     with pytest.raises(PromotionError, match=r"knows 20 movies and .* 39: it lacks 'm20', 'm21', 'm22' and others"):
         require_all_movies(small, good)
     require_all_movies(good, small)
+    require_all_movies(small, good, forgotten=[f"m{row}" for row in range(20, 39)])
+    with pytest.raises(PromotionError, match=r"it lacks 'm38'"):
+        require_all_movies(small, good, forgotten=[f"m{row}" for row in range(20, 38)])
 
 
 def test_a_refit_learns_from_all_rows_with_the_same_settings(make: Make, data: Dataset, registry: Registry) -> None:

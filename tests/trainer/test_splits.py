@@ -11,7 +11,7 @@ import torch.utils.data
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import HoldoutError
 from trainer.readers import read_dataset
-from trainer.splits import Split, parse_holdout, split
+from trainer.splits import Split, boundary_of_newest, parse_holdout, split
 from two_tower.movie_columns import MovieColumns
 from two_tower.serving import RatingScale
 from two_tower.user_columns import Profiles
@@ -56,7 +56,9 @@ def timed() -> Dataset:
     return _dataset(users[::-1], movies[::-1], movies[::-1])
 
 
-@pytest.mark.parametrize("text", ["random:0.1", "temporal:0.2", "newest:0.2", "leave-last", "every:3", "none"])
+@pytest.mark.parametrize(
+    "text", ["random:0.1", "temporal:0.2", "newest:0.2", "after:12", "leave-last", "every:3", "none"]
+)
 def test_every_row_is_on_exactly_one_side(timed: Dataset, text: str) -> None:
     """The parts together are the data, with nothing twice."""
     assert _is_partition(split(timed, parse_holdout(text), seed=3), timed)
@@ -84,6 +86,19 @@ def test_newest_takes_what_is_later_than_one_moment(timed: Dataset) -> None:
 
     assert sorted(_pairs(parts.test)) == [(0, 6), (0, 7), (0, 8), (0, 9)]
     assert parts.test.event_times_ms.min() > parts.train.event_times_ms.max()
+
+
+def test_after_takes_what_is_later_than_the_moment_that_is_named(timed: Dataset) -> None:
+    """So that two data sets, one of which goes on, can be divided at the same moment."""
+    moment = boundary_of_newest(timed.interactions, 0.25)
+
+    named = split(timed, parse_holdout(f"after:{moment}"), seed=0)
+    by_share = split(timed, parse_holdout("newest:0.25"), seed=0)
+
+    assert named.test.event_times_ms.tolist() == by_share.test.event_times_ms.tolist()
+    assert named.test.event_times_ms.min() > moment >= named.train.event_times_ms.max()
+    with pytest.raises(HoldoutError, match="epoch milliseconds"):
+        parse_holdout("after:noon")
 
 
 def test_newest_needs_times() -> None:

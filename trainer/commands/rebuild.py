@@ -161,29 +161,26 @@ def _serve(store: Registry, every_s: float, listen: str, once: Callable[[Told], 
 def _show_status(store: Registry, every_s: float | None) -> None:
     record, snapshots = Journal(store).read(), SnapshotFolder(store)
     running = is_running(store)
-    facts: dict[str, str] = {}
+    table = Table(title=f"rebuilds of {store.path}", show_header=False)
     if record.run is not None:
         run = record.run
         come = [f"{name} {value}" for name in ("snapshot", "candidate", "refitted") if (value := getattr(run, name))]
         state = "running" if running else "interrupted; the next rebuild goes on with it"
-        facts["now"] = f"{state}, since {_moment(run.started_at_ms)}: {', '.join(come) or 'reading'}"
+        now = f"{state}, since {_moment(run.started_at_ms)}: {', '.join(come) or 'reading'}"
     else:
-        facts["now"] = "beginning" if running else "nothing is under way"
+        now = "beginning" if running else "nothing is under way"
+    table.add_row("now", now)
     newest = snapshots.newest()
     if newest is None:
-        facts["snapshot"] = "none yet"
+        table.add_row("snapshot", "none yet")
     else:
         about = snapshots.about(newest)
-        facts["snapshot"] = f"{newest}: {about.num_rows:,} rows, {about.num_events:,} events read" + (
-            ", some may be missing (resync)" if about.resynced else ""
-        )
+        lacking = ", some may be missing (resync)" if about.resynced else ""
+        table.add_row("snapshot", f"{newest}: {about.num_rows:,} rows, {about.num_events:,} events read{lacking}")
     if every_s is not None:
-        facts["next"] = _moment(due_ms(record, every_s)) if record.results else "at once"
+        table.add_row("next", _moment(due_ms(record, every_s)) if record.results else "at once")
     for result in record.results[-3:]:
-        facts[_moment(result.started_at_ms)] = f"{result.outcome}: {result.reason}"
-    table = Table(title=f"rebuilds of {store.path}", show_header=False)
-    for name, fact in facts.items():
-        table.add_row(name, escape(fact))
+        table.add_row(_moment(result.started_at_ms), escape(f"{result.outcome}: {result.reason}"))
     Console().print(table)
 
 
