@@ -6,6 +6,7 @@ from typing import Any
 
 from model_service.batcher import BatchWork, Member
 from model_service.waiting_room import Priority, WaitingRoom
+from service_runtime.calls import NOTES
 from service_runtime.metrics import Metrics
 from service_runtime.tracing import Tracing
 
@@ -43,9 +44,15 @@ class ObservedBatches:
         """Answers the members of a batch."""
         began = self._clock()
         rows = 0
+        notes = []
         for member in members:
             rows += member.rows
-            self._waits[member.priority].observe(began - member.arrived)
+            wait_s = began - member.arrived
+            self._waits[member.priority].observe(wait_s)
+            noted = member.context.get(NOTES)
+            if noted is not None:
+                noted["queue_wait_s"] = wait_s
+                notes.append(noted)
         self._rows.observe(rows)
         self._requests.observe(len(members))
         try:
@@ -54,6 +61,8 @@ class ObservedBatches:
         finally:
             now = self._clock()
             self._durations.observe(now - began)
+            for noted in notes:
+                noted["batch_s"], noted["batch_rows"] = now - began, rows
             late = sum(member.deadline <= now for member in members)
             if late:
                 self._late.inc(late)

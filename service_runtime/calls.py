@@ -4,6 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -17,6 +18,9 @@ from service_runtime.errors import InvalidRequest, ServiceError, Violation, to_s
 from service_runtime.security import Caller, Callers
 
 _log = structlog.get_logger(__name__)
+NOTES: ContextVar[dict[str, float] | None] = ContextVar("notes", default=None)
+"""The notes of the call that a context belongs to, for who works on it elsewhere: `member.context.get(NOTES)`."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 from prometheus_client import Histogram
 
-from service_runtime.calls import Call
+from service_runtime.calls import NOTES, Call
 from service_runtime.metrics import Metrics, Numbers
 from service_runtime.slow_requests import SlowRequests
 
@@ -111,6 +111,7 @@ class ObservedMethod:
         """Notes that a call begins, in the task that handles it."""
         self._counts.in_flight += 1
         self._counts.request_bytes += request_bytes
+        NOTES.set(call.notes)
         span = None if self._spans is None else self._spans.begin(call)
         return ObservedCall(self, call, span)
 

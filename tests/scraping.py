@@ -34,5 +34,10 @@ class Scrape:
 
 def scrape(address: str) -> Scrape:
     """Asks the metrics port at host:port."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
-        return Scrape(answer.read().decode())
+    return Scrape(read_page(address, "/metrics"))
+
+
+def read_page(address: str, path: str) -> str:
+    """Returns a page of the metrics port at host:port."""
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
+        return str(answer.read().decode())

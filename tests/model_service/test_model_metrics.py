@@ -1,12 +1,13 @@
 """An operator sees what answers, why batches leave, what is dropped, and where the time goes."""
 
 import asyncio
+import json
 
 import grpc
 import pytest
 from marquee.v1 import model_service_pb2
 
-from tests.scraping import Scrape, scrape
+from tests.scraping import Scrape, read_page, scrape
 
 
 @pytest.fixture
@@ -55,6 +56,21 @@ async def test_a_request_is_seen_in_each_stage(observed):
     assert found.total("marquee_model_work_duration_seconds_count", thread="device") == 1
     assert found.total("marquee_model_work_duration_seconds_count", thread="loading", work="load") == 1
     assert found.total("marquee_rpc_finished_total", method="TopK", code="OK") == 1
+
+
+async def test_a_slow_request_says_where_its_time_went(start, train, unused_tcp_port):
+    """How long it waited, how long its batch took, and with how many it shared it."""
+    train("v1")
+    address = f"127.0.0.1:{unused_tcp_port}"
+    async with start(metrics_listen=address, slow_request_ms=0.001) as stub:
+        await stub.TopK(top_k("ann"))
+
+        page = json.loads(await asyncio.to_thread(read_page, address, "/slow"))
+
+    (notes,) = [kept["notes"] for kept in page["requests"] if kept["method"].endswith("/TopK")]
+    assert set(notes) == {"queue_wait_s", "batch_s", "batch_rows"}
+    assert notes["batch_rows"] == 1
+    assert "ann" not in json.dumps(page)
 
 
 async def test_a_read_that_fails_is_counted_by_why(observed, features):
