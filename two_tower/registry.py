@@ -178,6 +178,19 @@ class Registry:
             self._write_label(name, [*self._read_label(name), change])
         return change
 
+    def put_label_history(self, name: str, changes: list[LabelChange]) -> None:
+        """Writes a label with all its changes, oldest first, as a copy of a registry needs it.
+
+        Raises:
+            InvalidNameError: No label can be called that.
+            UnknownVersionError: There is no version of the newest change.
+            RegistryError: The label cannot be written.
+        """
+        _validate("label", name)
+        self.path_of(changes[-1].version)
+        with self._writing(name):
+            self._write_label(name, changes)
+
     def roll_back(self, name: str, *, now: datetime | None = None, reason: str) -> LabelChange:
         """Points a label at the version that it named before the present one, and ends a canary.
 

@@ -17,6 +17,7 @@ from trainer.commands import (
     publishing,
     rebuild,
     registry,
+    registry_backup,
     training,
     tuning,
 )
@@ -64,6 +65,7 @@ def make_app() -> typer.Typer:
         rebuild,
         asking,
         registry,
+        registry_backup,
         bootstrap,
     ):
         commands.register(app)
