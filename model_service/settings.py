@@ -22,6 +22,9 @@ _BATCHES_ON_CPU = 1
 _NUMPY_ROWS_ON_CPU = 8
 """Where both are equally fast over 1,682 and 3,706 movies: benchmarks/results/scoring_crossover.json."""
 
+_NEAR_CACHE_BYTES = 256 << 20
+"""Some 35,000 users with 200 movies each, or 80,000 with 20: benchmarks/results/near_cache.json."""
+
 
 class ModelSettings(ServiceSettings):
     """Settings of model_service; variables are named MODEL_ and the field in capitals."""
@@ -91,10 +94,11 @@ class ModelSettings(ServiceSettings):
         "whom nothing is known, and may recommend what he has seen; false answers UNAVAILABLE.",
     )
     near_cache_bytes: int = Field(
-        default=0,
+        default=_NEAR_CACHE_BYTES,
         ge=0,
         le=1 << 40,
-        description="Memory for users that were read before; kept while the feed of changes is live. 0 keeps none.",
+        description="Memory for users that were read before, as they were read and embedded; kept while the feed of "
+        "changes is live. 0 turns it off: every user is read for every batch.",
     )
     catalogue_poll_s: float = Field(
         default=3.0, ge=0.05, le=3600, description="How often changes of the catalogue are asked for, in seconds."

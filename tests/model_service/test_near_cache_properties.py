@@ -76,7 +76,8 @@ class AgainstALog(RuleBasedStateMachine):
             self.told[user] = self.stored[user].counter if user not in self.untold else self.told[user] + 1
             self.dropped[user] = self.moment
 
-    @rule(live=st.booleans())
+    @precondition(lambda self: self.moment % 4 == 0)
+    @rule(live=st.sampled_from([True, True, False]))
     def reset(self, live: bool) -> None:
         """The feed begins anew or is lost; who begins anew has missed nothing from here on."""
         self.cache.reset(live=live)
@@ -118,6 +119,24 @@ class AgainstALog(RuleBasedStateMachine):
     def read(self, users: set[str]) -> None:
         self.begin_a_read(users)
         self.end_a_read(len(self.readings) - 1, fails=False)
+
+    @rule(
+        users=st.sets(st.sampled_from(USERS), min_size=1),
+        during=st.lists(st.sampled_from(["change", "change", "read", "lose", "come back", "time"]), max_size=3),
+    )
+    def read_slowly(self, users: set[str], during: list[str]) -> None:
+        """What happens during a read is what the policy is about, and too rare if left to chance."""
+        self.begin_a_read(users)
+        for event in during:
+            if event == "change":
+                self.write(min(users), ttl_ms=0, told_at_once=True)
+            elif event == "read":
+                self.read(users)
+            elif event == "time":
+                self.pass_time(2)
+            else:
+                self.reset(live=event == "come back")
+        self.end_a_read(-1, fails=False)
 
     @rule(user=st.sampled_from(USERS), back=st.integers(0, 2))
     def work_something_out(self, user: str, back: int) -> None:
@@ -177,5 +196,5 @@ class AgainstALog(RuleBasedStateMachine):
         return 0 < value.expires_at_ms <= self.now_ms
 
 
-AgainstALog.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+AgainstALog.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestAgainstALog = AgainstALog.TestCase
