@@ -1,19 +1,26 @@
 """Compares what the store holds with what was written to it, and with its event log, by a plain model of a history."""
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import grpc
 import numpy as np
+from google.protobuf.message import Message
 from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import feature_service_pb2_grpc, user_pb2
 
 from feature_service.value_format import event_hash
+from tests.faults.load import REPEATED
 from tests.feature_service import messages as make
 
 _WINDOW = 200
 _USERS_PER_READ = 100
+_GIVE_UP_AFTER_S = 60.0
+
+T = TypeVar("T")
 
 
 class Watched(NamedTuple):
@@ -73,7 +80,7 @@ async def audit(stub: "feature_service_pb2_grpc.FeatureServiceAsyncStub", acknow
     num_twice = sum(count - 1 for count in logged.values())
     user_ids = sorted(written.keys() | by_user.keys())
     for first in range(0, len(user_ids), _USERS_PER_READ):
-        reply = await stub.BatchGetUsers(make.users(*user_ids[first : first + _USERS_PER_READ]))
+        reply = await _patiently(stub.BatchGetUsers, make.users(*user_ids[first : first + _USERS_PER_READ]))
         for user in reply.users:
             stored = [_entry(entry) for entry in user.history]
             events = written[user.user_id]
@@ -85,11 +92,23 @@ async def audit(stub: "feature_service_pb2_grpc.FeatureServiceAsyncStub", acknow
     return Audit(num_lost, num_twice, num_torn, num_wrong)
 
 
+async def _patiently(read: Callable[..., Awaitable[T]], request: Message) -> T:
+    """Reads as often as it takes: a cluster that starves for CPU fails over once more after the last kill."""
+    async with asyncio.timeout(_GIVE_UP_AFTER_S):
+        while True:
+            try:
+                return await read(request, timeout=10)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in REPEATED:
+                    raise
+                await asyncio.sleep(0.1)
+
+
 async def _log(stub: "feature_service_pb2_grpc.FeatureServiceAsyncStub") -> Counter[tuple[str, Watched]]:
     found: Counter[tuple[str, Watched]] = Counter()
     page = pb2.ExportEventsResponse(num_behind=1)
     while page.num_behind:
-        page = await stub.ExportEvents(pb2.ExportEventsRequest(position=page.next_position))
+        page = await _patiently(stub.ExportEvents, pb2.ExportEventsRequest(position=page.next_position))
         assert not page.gap
         events = page.events
         columns = (

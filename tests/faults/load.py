@@ -24,7 +24,7 @@ _CALL_TIMEOUT_S = 5.0
 _SECOND_DELIVERIES = 0.1
 _GIVE_UP_AFTER_S = 120.0
 # What a caller is told to repeat; anything else fails the test.
-_REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+REPEATED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Call = Sequence[pb2.Event]
 
@@ -83,7 +83,7 @@ class Load:
                 try:
                     reply = await stub.WriteEvents(make.write(*call), timeout=_CALL_TIMEOUT_S)
                 except grpc.aio.AioRpcError as error:
-                    if error.code() not in _REPEATED:
+                    if error.code() not in REPEATED:
                         raise
                     self.failures[error.code().name] += 1
                     await asyncio.sleep(self._rng.uniform(0.02, 0.2))
