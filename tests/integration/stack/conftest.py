@@ -1,5 +1,6 @@
 """A running stack: a real Redis, feature_service, and model_service once for each model, as processes."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from marquee.client.channel import open_sync_channel
 from marquee.v1 import feature_service_pb2_grpc, model_service_pb2_grpc
 
-from deploy.local.processes import free_address
+from deploy.local.processes import ServiceProcess, free_address
 from deploy.local.stack import LocalStack
 from tests.integration.stack.running_stack import MODELS, RunningStack
 from trainer.fits import silent
@@ -20,6 +21,13 @@ from trainer.synthesis import SynthesisPlan, write_synthetic
 from trainer.training import Request, train
 from two_tower.checkpoint import load
 from two_tower.registry import Registry
+
+
+def metrics_address(process: ServiceProcess) -> str:
+    """Returns where a process that serves answers Prometheus, from its log."""
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")]
+    (address,) = [line["address"] for line in lines if line["event"] == "metrics_listening"]
+    return str(address)
 
 
 @pytest.fixture(scope="session")
@@ -45,14 +53,18 @@ def running(snapshot: Snapshot, registry: Registry, tmp_path_factory: pytest.Tem
     checkpoints = {model: load(registry.path_of(registry.labels()[model])) for model in MODELS}
     stack = LocalStack.on_free_ports(tmp_path_factory.mktemp("stack"), registry.path)
     with ExitStack() as processes:
-        processes.enter_context(stack.feature_service())
+        process = processes.enter_context(stack.feature_service())
+        metrics, logs = {"feature_service": metrics_address(process)}, [process.log]
         channel = processes.enter_context(open_sync_channel(stack.feature_address))
         rows = divide_again(snapshot, checkpoints["marquee"].manifest).train
         publish(channel, snapshot.data, rows)
         models = {}
         for model in MODELS:
             beside = replace(stack, folder=stack.folder / model, model_address=free_address())
-            processes.enter_context(beside.model_service(label=model, device="cpu"))
+            process = processes.enter_context(beside.model_service(label=model, device="cpu"))
+            metrics.setdefault("model_service", metrics_address(process))
+            logs.append(process.log)
             to_model = processes.enter_context(open_sync_channel(beside.model_address))
             models[model] = model_service_pb2_grpc.ModelServiceStub(to_model)
-        yield RunningStack(feature_service_pb2_grpc.FeatureServiceStub(channel), models, checkpoints, snapshot.data)
+        features = feature_service_pb2_grpc.FeatureServiceStub(channel)
+        yield RunningStack(features, models, checkpoints, snapshot.data, stack.feature_address, metrics, logs)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,12 +27,25 @@ def at(minutes: int) -> Timestamp:
 
 @dataclass(frozen=True)
 class RunningStack:
-    """Stubs to the services, and what they serve."""
+    """Stubs to the services, and what they serve.
+
+    Attributes:
+        features: A stub.
+        models: Stubs by model.
+        checkpoints: By model.
+        data: What was published.
+        feature_address: HOST:PORT of feature_service.
+        metrics: HOST:PORT of the metrics of feature_service, and of the model_service of the first model, by name.
+        logs: What the processes have logged.
+    """
 
     features: feature_service_pb2_grpc.FeatureServiceStub
     models: dict[str, model_service_pb2_grpc.ModelServiceStub]
     checkpoints: dict[str, Checkpoint]
     data: Dataset
+    feature_address: str
+    metrics: dict[str, str]
+    logs: list[Path]
 
     def watch(self, user_id: str, movie_id: str, minutes: int, rating: float | None = None) -> str:
         """Writes one event, which must change the user's state, and returns the user's version."""
