@@ -98,4 +98,5 @@ def _just_ended() -> Result:
         "num_deleted": 0,
         "figures": [Figure(metric="rmse", new=0.9, old=1.0, gain=0.1, low=0.05, high=0.15)],
     }
-    return Result(**{each.name: told.get(each.name) for each in fields(Result)})
+    nothing_else: dict[str, Any] = {each.name: None for each in fields(Result)}
+    return Result(**(nothing_else | told))
