@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -65,50 +66,72 @@ def bootstrap_command(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     store = Registry(registry)
     store.require_writable()
-    version = store.label(STABLE)
-    snapshot: Snapshot | None = None
     with (
         progress_bar("data") as progress,
         open_sync_channel(feature_service, credentials=Credentials.from_environment()) as channel,
-        only_one(store),
     ):
         # Asked first, because a feature_service that cannot be reached should not cost a training.
-        reader = StoreReader(channel)
-        store_epoch = reader.info().store_epoch
-        newest = SnapshotFolder(store).newest()
-        if retrain and version is not None and newest is not None:
-            snapshot = take_snapshot(_source(data, data_dir, progress), read_options())
-            if snapshot.data.has_times:
-                _retrain(store, channel, snapshot, Plan(model=model), progress)
-                return
-        if retrain:
-            version = None
-        if version is None:
-            typer.echo(f"training {model} on {data}: minutes")
-            snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
-            version = train(snapshot, store, Request(model), progress).manifest.version
-            typer.echo(f"trained {version} on {snapshot.data.name}")
-        else:
+        epoch = StoreReader(channel).info().store_epoch
+        version = store.label(STABLE)
+        if version is not None and not retrain and _is_published(store, data_dir, epoch, version):
+            # Without the lock: whoever rebuilds at this moment is no reason not to start.
             typer.echo(f"{STABLE} names {version}: nothing to train")
-        note, now_there = data_dir / _PUBLISHED_FILE, {"store_epoch": store_epoch, "version": version}
-        there = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-        # A checkpoint that a rebuild made was trained on a snapshot, and what that holds is in the store that it is of.
-        if there == now_there or (newest is not None and not retrain and there.get("store_epoch") == store_epoch):
             typer.echo("its features are published: nothing to publish")
+            return
+
+        def read() -> Snapshot:
+            return take_snapshot(_source(data, data_dir, progress), read_options())
+
+        with only_one(store):
+            if not (retrain and version is not None and _retrain(store, channel, read, Plan(model=model), progress)):
+                _begin(store, channel, read, data_dir, model, None if retrain else version, progress)
+
+
+def _is_published(store: Registry, data_dir: Path, epoch: str, version: str) -> bool:
+    """Says whether the store holds what a checkpoint was trained on.
+
+    One that a rebuild made was trained on a snapshot, and what that holds is in the store that it was taken of.
+    """
+    note = data_dir / _PUBLISHED_FILE
+    there = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    if SnapshotFolder(store).newest() is not None:
+        return bool(there.get("store_epoch") == epoch)
+    return bool(there == {"store_epoch": epoch, "version": version})
+
+
+def _begin(
+    store: Registry,
+    channel: grpc.Channel,
+    read: Callable[[], Snapshot],
+    data_dir: Path,
+    model: str,
+    version: str | None,
+    progress: Progress,
+) -> None:
+    """Trains unless there is a version, publishes, and labels what was trained."""
+    reader, newest = StoreReader(channel), SnapshotFolder(store).newest()
+    if version is None:
+        typer.echo(f"training {model}: minutes")
+        snapshot = read()
+        version = train(snapshot, store, Request(model), progress).manifest.version
+        typer.echo(f"trained {version} on {snapshot.data.name}")
+        rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
+    else:
+        typer.echo(f"{STABLE} names {version}: nothing to train")
+        if newest is not None:
+            snapshot = take_snapshot(str(SnapshotFolder(store).path_of(newest)), read_options())
+            rows = snapshot.data.interactions
         else:
-            if newest is not None and not retrain:
-                snapshot = take_snapshot(str(SnapshotFolder(store).path_of(newest)), read_options())
-                rows = snapshot.data.interactions
-            else:
-                snapshot = snapshot or take_snapshot(_source(data, data_dir, progress), read_options())
-                rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
-            sent = publish(channel, snapshot.data, rows, progress=progress)
-            if not are_mapped(rows):
-                # Whatever store this is, it is the one that bootstrap has just filled.
-                keep_published(store, reader, snapshot.data, rows, resync=newest is not None, progress=progress)
-            data_dir.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps(now_there), encoding="utf-8")
-            typer.echo(f"published {sent.num_movies:,} movies and {sent.num_histories:,} histories")
+            snapshot = read()
+            rows = divide_again(snapshot, checkpoints.read_manifest(store.path_of(version))).train
+    sent = publish(channel, snapshot.data, rows, progress=progress)
+    if not are_mapped(rows):
+        # Whatever store this is, it is the one that has just been filled.
+        keep_published(store, reader, snapshot.data, rows, resync=newest is not None, progress=progress)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    now_there = {"store_epoch": reader.info().store_epoch, "version": version}
+    (data_dir / _PUBLISHED_FILE).write_text(json.dumps(now_there), encoding="utf-8")
+    typer.echo(f"published {sent.num_movies:,} movies and {sent.num_histories:,} histories")
     # Only now: whoever follows the label finds the features that its checkpoint was made from.
     if store.label(STABLE) != version:
         checkpoints.self_check(checkpoints.load(store.path_of(version)))
@@ -116,14 +139,22 @@ def bootstrap_command(
         typer.echo(f"{STABLE} names {version} now; services take it up when they start")
 
 
-def _retrain(store: Registry, channel: grpc.Channel, snapshot: Snapshot, plan: Plan, progress: Progress) -> None:
-    """Publishes all of the data, and lets a model of it take the label through the gate."""
+def _retrain(
+    store: Registry, channel: grpc.Channel, read: Callable[[], Snapshot], plan: Plan, progress: Progress
+) -> bool:
+    """Publishes all of the data, and lets a model of it take the label through the gate; says whether that is possible.
+
+    It is not for data without times, nor in a registry that has no snapshot: there is nothing to compare on.
+    """
+    if SnapshotFolder(store).newest() is None or not (snapshot := read()).data.has_times:
+        return False
     data, reader = snapshot.data, StoreReader(channel)
     publish(channel, data, data.interactions, not_for_evaluation=True, progress=progress)
     keep_published(store, reader, data, data.interactions, progress=progress)
     result = Rebuild(store, reader, plan, progress=progress).run()
     typer.echo(f"{result.outcome}: {result.reason}")
     typer.echo(f"{STABLE} names {result.version}")
+    return True
 
 
 def _source(data: str, data_dir: Path, progress: Progress) -> str:

@@ -80,6 +80,7 @@ class Result:
         ended_at_ms: When it ended.
         snapshot: What it trained on; None if there was none.
         candidate: What was judged; None if nothing was.
+        refitted: What was made of all rows; None if that was not done.
         num_rows: Rows of the snapshot.
         num_events: Events that came since the one before.
         num_deleted: Users who were forgotten.
@@ -94,6 +95,7 @@ class Result:
     ended_at_ms: int
     snapshot: str | None
     candidate: str | None
+    refitted: str | None
     num_rows: int
     num_events: int
     num_deleted: int

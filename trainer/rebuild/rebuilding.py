@@ -114,17 +114,18 @@ class Rebuild:
     def _left(self) -> Run | None:
         """Returns what was under way when its process was killed, if going on with it is what is wanted now."""
         run = self._journal.read().run
-        if run is None or run.snapshot is None or run.snapshot != self._snapshots.newest():
+        if run is None or run.snapshot is None:
             return None
         wanted = self._wanted()
-        same = (run.label, run.model, run.options, run.forced) == (
-            wanted.label,
-            wanted.model,
-            wanted.options,
-            wanted.forced,
-        )
+        asked = [(each.label, each.model, each.options, each.forced) for each in (run, wanted)]
+        same = asked[0] == asked[1] and run.snapshot == self._snapshots.newest()
         unmoved = self._registry.label(run.label) in {run.incumbent, run.refitted}
-        return run if same and unmoved else None
+        if same and unmoved:
+            return run
+        if run.candidate or run.refitted:
+            # What it made is known to the journal, so that it goes one day.
+            self._close(run, "failed", "given up: it was interrupted, and something else was wanted then")
+        return None
 
     def _begin(self) -> Run:
         return self._journal.note(self._wanted())
@@ -300,6 +301,7 @@ class Rebuild:
                 ended_at_ms=int(self._now().timestamp() * 1000),
                 snapshot=run.snapshot,
                 candidate=run.candidate,
+                refitted=run.refitted,
                 num_rows=about.num_rows if about else 0,
                 num_events=about.num_events if about else 0,
                 num_deleted=about.num_deleted if about else 0,

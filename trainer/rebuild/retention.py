@@ -34,9 +34,7 @@ def prune_versions(registry: Registry, journal: Journal, keep: int) -> list[str]
         needed.update(change.canary.version for change in registry.label_history(label)[-1:] if change.canary)
     results = journal.read().results
     needed.update(result.candidate for result in results[-1:] if result.candidate)
-    made = {result.candidate for result in results} | {
-        result.version for result in results if result.outcome == "promoted"
-    }
+    made = {version for result in results for version in (result.candidate, result.refitted)}
     removed = [version for version in registry.versions() if version in made - needed]
     for version in removed:
         aside = registry.path / f".{version}.partial-{os.getpid()}"

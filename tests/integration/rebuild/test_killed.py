@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.integration.rebuild import killed
-from tests.integration.rebuild.looped import Looped
+from tests.integration.rebuild.looped import PLAN, Looped
+from trainer.rebuild.journal import Journal
 from trainer.rebuild.lock import BusyError, only_one
 
 STEPS = (
@@ -55,6 +57,27 @@ def test_kill_9_at_each_step(looped: Looped, store_address: str) -> None:
             "versions": 3,
             "partial": [],
         }, step
+
+
+def test_what_was_interrupted_is_given_up_where_something_else_is_wanted(looped: Looped) -> None:
+    """The journal says so, and what it had made goes."""
+
+    def told(step: str) -> None:
+        if step == "journal of candidate":
+            raise KeyboardInterrupt
+
+    before = looped.begin()
+    looped.feed(looped.new)
+    with pytest.raises(KeyboardInterrupt):
+        looped.rebuild(told=told)
+    given_up = set(looped.registry.versions()) - {before}
+
+    result = looped.rebuild(replace(PLAN, model="popular"))
+
+    outcomes = [each.outcome for each in Journal(looped.registry).read().results]
+    assert outcomes == ["failed", result.outcome]
+    assert len(given_up) == 1
+    assert not given_up & set(looped.registry.versions())
 
 
 def test_never_twice_at_once(looped: Looped) -> None:

@@ -46,6 +46,7 @@ def result(started_ms: int, outcome: str = "promoted", reason: str = "better", t
         ended_at_ms=started_ms + took_ms,
         snapshot="s",
         candidate="v1",
+        refitted="v2",
         num_rows=1234,
         num_events=5,
         num_deleted=0,
