@@ -85,6 +85,10 @@ test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on
 test-cluster: setup ## The store's tests again, on a Redis cluster of three masters and three replicas
 	MARQUEE_TEST_REDIS=cluster OMP_NUM_THREADS=1 $(BIN)/pytest tests/feature_service -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-guarded
+test-guarded: setup ## The store's tests again, over TLS and under the ACL of deploy/redis (redis-server with TLS needed)
+	MARQUEE_TEST_REDIS=guarded OMP_NUM_THREADS=1 $(BIN)/pytest tests/feature_service -n 2 --dist loadfile $(ARGS)
+
 .PHONY: test-faults
 test-faults: setup ## Kill services and servers under load; what was acknowledged is there, once (some ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -m faults --timeout 900 $(ARGS)
@@ -157,6 +161,10 @@ quality: setup libraries ## Build docs/quality.md again; about an hour, goes on 
 .PHONY: bench-quality
 bench-quality: setup ## The quality that is promised on real data; takes what make quality fitted; needs MARQUEE_DATA
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality_floors.py $(ARGS)
+
+.PHONY: bench-loop
+bench-loop: setup ## The loop closes: 80% of ml-100k's time, then events, then a rebuild; needs MARQUEE_DATA
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.rebuild_loop $(MARQUEE_DATA)/ml-100k $(ARGS)
 
 .PHONY: notebook
 notebook: $(RUNNABLE) ## Execute the notebook of examples/ again, outputs and all

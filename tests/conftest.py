@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.feature_server", "tests.redis_server"]
+pytest_plugins = ["tests.canaries", "tests.feature_server", "tests.redis_server"]
 
 REAL_DATA_VARIABLE = "MARQUEE_DATA"
 """Names a folder that holds ml-100k, ml-latest-small and ml-1m-untimed; which of them is up to the machine."""
