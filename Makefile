@@ -153,6 +153,7 @@ bench-store: setup feast ## What the store takes: memory a user, time of reads, 
 	$(BIN)/python benchmarks/redis_memory.py
 	$(BIN)/python benchmarks/feature_reads.py
 	$(BIN)/python benchmarks/bulk_load.py
+	$(BIN)/python benchmarks/store_page.py
 
 .PHONY: quality
 quality: setup libraries ## Build docs/quality.md again; about an hour, goes on where it was; needs MARQUEE_DATA
