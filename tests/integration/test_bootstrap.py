@@ -58,7 +58,7 @@ class Bootstrap:
         time_column, movie_column = columns.index("timestamp"), columns.index("movieId")
         seen = {tuple(line.split(",")[:2]) for line in lines}
         newest = max(int(line.split(",")[time_column]) for line in lines)
-        later = []
+        later: list[str] = []
         for line in lines:
             fields = line.split(",")
             fields[movie_column] = str(int(fields[movie_column]) % 60 + 1)
