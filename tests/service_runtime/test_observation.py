@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -30,7 +31,8 @@ class Observed:
         self.slow = slow
 
     async def say(self, payload: bytes = b"", method: str = "SayBack", **kwargs):
-        return await self.channel.unary_unary(f"/echo.Echo/{method}")(payload, **kwargs)
+        behind: Any = self.channel.unary_unary(f"/echo.Echo/{method}")
+        return await behind(payload, **kwargs)
 
     async def fails(self, **kwargs):
         with pytest.raises(grpc.aio.AioRpcError):

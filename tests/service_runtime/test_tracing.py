@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -53,15 +54,17 @@ class Forwarding:
         self._channel = channel
 
     async def say_back(self, request: Struct, call: Call) -> Struct:
-        return Struct.FromString(await self._channel.unary_unary(SAY_BACK)(request.SerializeToString()))
+        behind: Any = self._channel.unary_unary(SAY_BACK)
+        return Struct.FromString(await behind(request.SerializeToString()))
 
     async def say_on(self, request: Struct, call: Call) -> AsyncIterator[Struct]:
         yield request
 
 
-async def say_back(address: str, **kwargs: object) -> None:
+async def say_back(address: str, **kwargs: Any) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
-        await channel.unary_unary(SAY_BACK)(b"", **kwargs)
+        front: Any = channel.unary_unary(SAY_BACK)
+        await front(b"", **kwargs)
 
 
 async def test_a_trace_passes_through_two_servers(collector):
