@@ -17,6 +17,7 @@ USERS = ["a", "b"]
 ROOM_FOR_ALL = 1000
 ROOM_FOR_ONE = 15
 SIZE_BYTES = 10
+DURING = ["change", "untold change", "read", "read", "lose", "come back", "time"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class AgainstALog(RuleBasedStateMachine):
     @initialize(max_bytes=st.sampled_from([ROOM_FOR_ALL, ROOM_FOR_ALL, ROOM_FOR_ONE]))
     def begin(self, max_bytes: int) -> None:
         self.cache: NearCache[Value] = NearCache(max_bytes)
+        self.max_bytes = max_bytes
         self.is_exact = max_bytes == ROOM_FOR_ALL
         self.moment = 0
         self.now_ms = 1000
@@ -57,7 +59,7 @@ class AgainstALog(RuleBasedStateMachine):
         self.num_resets = 0
         self.reset(live=True)
 
-    @rule(user=st.sampled_from(USERS), ttl_ms=st.sampled_from([0, 3]), told_at_once=st.booleans())
+    @rule(user=st.sampled_from(USERS), ttl_ms=st.sampled_from([0, 2]), told_at_once=st.booleans())
     def write(self, user: str, ttl_ms: int, told_at_once: bool) -> None:
         self.stored[user] = Value(self.stored[user].counter + 1, self.now_ms + ttl_ms if ttl_ms else 0)
         self.untold.append(user)
@@ -115,25 +117,31 @@ class AgainstALog(RuleBasedStateMachine):
             if not self.has_expired(value):
                 self.fills[user].append(Fill(value, began, self.moment, was_live))
 
-    @rule(users=st.sets(st.sampled_from(USERS), min_size=1))
-    def read(self, users: set[str]) -> None:
+    @rule(users=st.sets(st.sampled_from(USERS), min_size=1), works=st.booleans(), then_ms=st.integers(0, 2))
+    def read(self, users: set[str], works: bool = False, then_ms: int = 0) -> None:
         self.begin_a_read(users)
-        self.end_a_read(len(self.readings) - 1, fails=False)
+        self.end_a_read(-1, fails=False)
+        if works:
+            self.work_something_out(min(users), 0)
+        self.now_ms += then_ms
 
     @rule(
         users=st.sets(st.sampled_from(USERS), min_size=1),
-        during=st.lists(st.sampled_from(["change", "change", "read", "lose", "come back", "time"]), max_size=3),
+        during=st.lists(
+            st.sampled_from(["change", "untold change", "read", "read", "lose", "come back", "time"]), max_size=3
+        ),
+        ttl_ms=st.sampled_from([0, 2]),
     )
-    def read_slowly(self, users: set[str], during: list[str]) -> None:
+    def read_slowly(self, users: set[str], during: list[str], ttl_ms: int) -> None:
         """What happens during a read is what the policy is about, and too rare if left to chance."""
         self.begin_a_read(users)
         for event in during:
-            if event == "change":
-                self.write(min(users), ttl_ms=0, told_at_once=True)
+            if event.endswith("change"):
+                self.write(min(users), ttl_ms, told_at_once=event == "change")
             elif event == "read":
                 self.read(users)
             elif event == "time":
-                self.pass_time(2)
+                self.pass_time(1)
             else:
                 self.reset(live=event == "come back")
         self.end_a_read(-1, fails=False)
@@ -174,8 +182,9 @@ class AgainstALog(RuleBasedStateMachine):
 
     @invariant()
     def it_stays_within_its_bytes(self) -> None:
-        assert self.cache.size_bytes <= self.cache.max_bytes
+        assert self.cache.size_bytes <= self.max_bytes
         assert self.cache.num_resets == self.num_resets
+        assert self.live or len(self.cache) == 0
 
     def kept(self, user: str) -> Fill | None:
         """Returns the newest fill that nothing speaks against; of two of the same change the one that ended last."""
