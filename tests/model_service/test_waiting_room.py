@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_service.waiting_room import BatchingKnobs, Priority, QueueFullError, Ticket, WaitingRoom
+from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError, Release, Ticket, WaitingRoom
 
 KNOBS = BatchingKnobs(max_batch_rows=10, max_waiting_rows=20, gap_s=0.001, max_in_flight=2, bulk_patience_s=0.2)
 
@@ -163,3 +163,33 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits():
     room = room_with(ticket("huge", rows=1000))
 
     assert take(room, 0.0) == ["huge"]
+
+
+def test_batches_are_counted_by_why_they_left():
+    """The first found the device idle, the next found it busy and waited, the last was full."""
+    room = room_with(ticket("first"))
+    room.take(0.0)
+    room.admit(ticket("second", 0.01))
+    room.take(0.02)
+    room.finish(0.02)
+    room.admit(ticket("large", 0.03, rows=10))
+    room.take(0.03)
+
+    assert room.released == {Release.IDLE: 1, Release.HELD: 1, Release.FULL: 1}
+
+
+def test_requests_are_counted_by_why_they_were_dropped():
+    """One found no room, one waited past its deadline, the caller of one went away; one that left is none of them."""
+    room = room_with(ticket("leaves"))
+    room.take(0.0)
+    gone = ticket("gone", 0.01)
+    for each in (gone, ticket("late", 0.01, deadline=0.02), ticket("many", 0.01, rows=18)):
+        room.admit(each)
+    with pytest.raises(QueueFullError):
+        room.admit(ticket("refused", 0.01))
+
+    room.withdraw(gone)
+    room.withdraw(gone)
+    room.take(0.03)
+
+    assert room.dropped == {Drop.REFUSED: 1, Drop.EXPIRED: 1, Drop.CANCELLED: 1}
