@@ -240,6 +240,7 @@ class PowerLoss:
 
     def revive(self) -> None:
         self._server.revive()
+        self._server.write_file_anew()
 
 
 async def write_again(address: str, acknowledged: Sequence) -> Audit:
