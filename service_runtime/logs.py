@@ -1,10 +1,15 @@
-"""Writes logs as JSON, one event a line. Knows no event."""
+"""Writes logs as JSON, one event a line, of exceptions without the texts that they quote. Knows no event."""
 
 import logging
+import re
 import sys
 from typing import TextIO
 
 import structlog
+
+_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
+# Lines of a traceback that name a place and show its code, of groups of exceptions too.
+_PLACE = re.compile(r'(?: *\| )? {2}(?: {2}(?! *[|+])|File ")')
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -23,6 +28,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # Plain text: structlog's dictionaries of a traceback hold local variables, and so personal data.
         structlog.processors.format_exc_info,
+        _without_quoted_values,
     ]
     structlog.configure(
         processors=[
@@ -46,3 +52,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+
+
+def _without_quoted_values(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Takes quoted texts out of an exception's message: `KeyError: 'ripley'` names whoever was asked for."""
+    if "exception" in event:
+        lines = str(event["exception"]).split("\n")
+        event["exception"] = "\n".join(line if _PLACE.match(line) else _QUOTED.sub("'...'", line) for line in lines)
+    return event

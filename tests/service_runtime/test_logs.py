@@ -50,3 +50,31 @@ def test_a_traceback_stays_on_its_line_without_local_values(stream):
     assert "ValueError: no" in json.loads(lines[0])["exception"]
     assert "90210" not in stream.getvalue()
     assert secret
+
+
+def failed(error: Exception) -> Exception:
+    """Returns an exception that was raised."""
+    try:
+        raise error
+    except type(error) as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("ripley"),
+        RuntimeError("no user 'ripley' in \"ripley's ship\""),
+        RuntimeError('<call that ended with:\n\tdetails = "no user ripley"\n>'),
+        ExceptionGroup("two", [KeyError("ripley"), ValueError("'ripley' is none")]),
+    ],
+)
+def test_what_an_exception_quotes_is_not_logged(stream, error):
+    """The message of an exception often quotes the id that it was about; what kind it is and where stays."""
+    structlog.get_logger().error("internal_error", exc_info=failed(error))
+
+    exception = json.loads(stream.getvalue())["exception"]
+    assert "ripley" not in exception
+    assert type(error).__name__ in exception
+    assert 'test_logs.py", line' in exception
+    assert "raise error" in exception
