@@ -46,3 +46,25 @@ def test_every_alert_is_tested_and_described():
 
     assert alerts - fired == set()
     assert alerts - described == set()
+
+
+def test_prometheus_scrapes_what_the_containers_open():
+    """Names and ports of prometheus.yml are those of docker-compose.yml with the monitoring overlay."""
+    services = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
+    overlay = yaml.safe_load(Path("deploy/compose.monitoring.yml").read_text())["services"]
+    opened = {
+        name: listen
+        for name in services
+        for variable, listen in overlay.get(name, {}).get("environment", {}).items()
+        if variable.endswith("_METRICS_LISTEN")
+    }
+    (opened["rebuild"],) = [
+        option.removeprefix("--metrics=")
+        for option in services["rebuild"]["command"]
+        if option.startswith("--metrics=")
+    ]
+    jobs = yaml.safe_load((RULES / "prometheus.yml").read_text())["scrape_configs"]
+
+    scraped = {job["dns_sd_configs"][0]["names"][0]: f"0.0.0.0:{job['dns_sd_configs'][0]['port']}" for job in jobs}
+
+    assert scraped == opened
