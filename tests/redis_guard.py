@@ -86,9 +86,10 @@ class RedisGuard:
         arguments = self.client_arguments() if user is None else self.client_arguments(user, self.password(user))
         return redis.Redis(host="127.0.0.1", port=port, **arguments)
 
-    def security(self) -> RedisSecurity:
-        """Returns who feature_service is, and whom it trusts."""
-        return RedisSecurity("feature_service", SecretStr(""), *self._files())
+    def security(self, user: str = "feature_service") -> RedisSecurity:
+        """Returns who feature_service is, or an operator with its commands, and whom it trusts."""
+        _, *certificates = self._files()
+        return RedisSecurity(user, SecretStr(""), self.file(f"{user}-password"), *certificates)
 
     def settings(self) -> dict[str, Any]:
         """Returns what feature_service has to be told beside a URL."""
