@@ -27,8 +27,6 @@ _STATUS = {
     Outcome.DUPLICATE: pb2.EVENT_STATUS_DUPLICATE,
     Outcome.STALE: pb2.EVENT_STATUS_STALE,
 }
-
-
 _OUTCOME = {
     pb2.EVENT_STATUS_APPLIED: "applied",
     pb2.EVENT_STATUS_DUPLICATE: "duplicate",
@@ -53,7 +51,7 @@ class FeatureHandlers:
         changes: ChangeRing,
         marks: StoreMarks,
         now_ms: Callable[[], int],
-        max_ahead_ms: int = 86_400_000,
+        max_ahead_ms: int,
     ) -> None:
         self._users = users
         self._histories = histories

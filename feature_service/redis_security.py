@@ -4,7 +4,6 @@ Password and certificates are read again with each new connection after their fi
 while the service runs: connections that stand stay as they are.
 """
 
-import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pydantic import SecretStr
 from redis import exceptions
 from redis.asyncio.connection import Connection, RedisSSLContext, SSLConnection
 from redis.credentials import CredentialProvider
+
+from service_runtime.file_stamp import stamp
 
 # RFC 5280's reasons as OpenSSL numbers them (openssl/x509_vfy.h).
 _WHY_NO_TRUST = {
@@ -114,7 +115,8 @@ class _RenewedContext(RedisSSLContext):
     def get(self) -> ssl.SSLContext:
         security = self._security
         try:
-            found = [_stamp(path) for path in (security.ca_file, security.cert_file, security.key_file)]
+            files = (security.ca_file, security.cert_file, security.key_file)
+            found = [None if file is None else stamp(file) for file in files]
             if self.context is None or found != self._made_from:
                 self.context, self._made_from = tls_context(security), found
         except (OSError, ValueError) as error:
@@ -160,13 +162,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield cause
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-
-
-def _stamp(path: Path | None) -> object:
-    if path is None:
-        return None
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def why_unusable(error: OSError | ValueError) -> str:

@@ -1,6 +1,5 @@
 """Names what feature_service can be told, as FEATURE_* variables. The only place that reads the environment."""
 
-import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,7 +10,7 @@ from redis.asyncio.connection import parse_url
 
 from feature_service.lifetimes import Lifetimes
 from feature_service.redis_security import RedisSecurity, tls_context, why_unusable
-from service_runtime.settings import ListenAddress, OptionalListenAddress, ServiceSettings
+from service_runtime.settings import ListenAddress, OptionalListenAddress, ReadableFile, ServiceSettings
 
 EMBEDDED = "embedded"
 _MAX_TTL_S = 100 * 365 * 86_400.0
@@ -46,18 +45,18 @@ class FeatureSettings(ServiceSettings):
     redis_password: SecretStr = Field(
         default=SecretStr(""), description="Our password in Redis; rather name a file that has it."
     )
-    redis_password_file: Path | None = Field(
+    redis_password_file: ReadableFile | None = Field(
         default=None, description="File with our password in Redis, read again with each new connection."
     )
-    redis_ca_file: Path | None = Field(
+    redis_ca_file: ReadableFile | None = Field(
         default=None,
         description="With rediss://: certificates (PEM) of who signed that of Redis; nobody else is trusted then. "
         "By default those that this machine trusts.",
     )
-    redis_cert_file: Path | None = Field(
+    redis_cert_file: ReadableFile | None = Field(
         default=None, description="With rediss://: our own certificate (PEM), if Redis asks its clients for one."
     )
-    redis_key_file: Path | None = Field(
+    redis_key_file: ReadableFile | None = Field(
         default=None, description="The key (PEM) of FEATURE_REDIS_CERT_FILE, without a password."
     )
     write_ack: Literal["local", "replica"] = Field(
@@ -153,13 +152,6 @@ class FeatureSettings(ServiceSettings):
                 # Its own text may quote the password.
                 raise ValueError("is no URL of a Redis, like redis://:password@host:6379/0") from None
         return url
-
-    @field_validator("redis_password_file", "redis_ca_file", "redis_cert_file", "redis_key_file")
-    @classmethod
-    def _readable(cls, path: Path | None) -> Path | None:
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-            raise PydanticCustomError("file", "{path} is no file that can be read", {"path": str(path)})
-        return path
 
     @model_validator(mode="after")
     def _one_way_to_redis(self) -> Self:

@@ -91,7 +91,7 @@ class Users:
         *,
         log_entries: int,
         lifetimes: Lifetimes,
-        max_ahead_ms: int = 86_400_000,
+        max_ahead_ms: int,
     ) -> None:
         """Stores where users are.
 

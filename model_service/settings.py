@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
 from service_runtime.server import Security
-from service_runtime.settings import OFF, ListenAddress, OptionalListenAddress, ServiceSettings
+from service_runtime.settings import OFF, ListenAddress, OptionalListenAddress, ReadableFile, ServiceSettings
 from two_tower.registry import STABLE
 
 _BATCHES_ON_CPU = 1
@@ -82,7 +82,7 @@ class ModelSettings(ServiceSettings):
         default=False,
         description="Whether our token may go to another machine without TLS, where something else encrypts.",
     )
-    admin_tokens_file: Path | None = Field(
+    admin_tokens_file: ReadableFile | None = Field(
         default=None, description="As MODEL_TOKENS_FILE, for ModelAdminService: its callers are other people."
     )
     feature_timeout_s: float = Field(
@@ -157,11 +157,6 @@ class ModelSettings(ServiceSettings):
     retry_s: float = Field(
         default=2.0, ge=0.05, le=600, description="About how long to wait before looking again for what is absent."
     )
-
-    @field_validator("admin_tokens_file")
-    @classmethod
-    def _can_be_read(cls, path: Path | None) -> Path | None:
-        return cls._is_a_file(path)
 
     @model_validator(mode="after")
     def _admin_is_guarded_too(self) -> Self:

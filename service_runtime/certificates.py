@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import structlog
 
-from service_runtime.security import UnusableFileError, stamp
+from service_runtime.file_stamp import stamp
+from service_runtime.security import UnusableFileError
 
 _log = structlog.get_logger(__name__)
 

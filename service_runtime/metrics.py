@@ -46,9 +46,6 @@ DURATION_BUCKETS_S = (
 """The same for all durations, so that they add up over processes and versions. A factor of at most 2 from one to the
 next between 2.5 ms and 500 ms, where our answers lie, bounds what interpolation within a bucket can be wrong by."""
 
-SIZE_BUCKETS_BYTES = tuple(float(4**exponent) for exponent in range(3, 12))
-"""64 bytes to 4 MiB, the largest message."""
-
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _NOT_BASE_UNITS = re.compile(r"_(?:ms|us|ns|milliseconds|microseconds|minutes|hours|days|kb|mb|kib|mib|percent)$")
 

@@ -29,6 +29,7 @@ from pathlib import Path
 import structlog
 
 from service_runtime.errors import PermissionDenied, ResourceExhausted, TooLarge, Unauthenticated
+from service_runtime.file_stamp import stamp
 
 _log = structlog.get_logger(__name__)
 # So that a scanner of secrets knows one when it sees one.
@@ -251,12 +252,6 @@ def _count(given: Mapping[str, str], key: str) -> int | None:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", given[key]):
         raise ValueError(f"{key}= must be a whole number of 1 or more")
     return int(given[key])
-
-
-def stamp(file: Path) -> object:
-    """Returns what changes when a file is written anew. Raises OSError if it is not there."""
-    found = os.stat(file)
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def make_token() -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -51,6 +51,16 @@ OptionalListenAddress = Annotated[str, AfterValidator(_with_a_port_or_off)]
 """As `ListenAddress`, or "off" to listen nowhere."""
 
 
+def _readable(path: Path) -> Path:
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise PydanticCustomError("file", "{path} is no file that can be read", {"path": str(path)})
+    return path
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A file that is there and may be read."""
+
+
 class SettingsError(Exception):
     """The environment is not a valid configuration; `problems` lists everything that is wrong."""
 
@@ -75,17 +85,17 @@ class ServiceSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
 
-    tls_cert_file: Path | None = Field(
+    tls_cert_file: ReadableFile | None = Field(
         default=None,
         description="Certificate (PEM) by which our port speaks TLS, with those of who signed it; read again when "
         "renewed. Without it the port speaks in the clear.",
     )
-    tls_key_file: Path | None = Field(default=None, description="Its key (PEM), without a password.")
-    tls_client_ca_file: Path | None = Field(
+    tls_key_file: ReadableFile | None = Field(default=None, description="Its key (PEM), without a password.")
+    tls_client_ca_file: ReadableFile | None = Field(
         default=None,
         description="Certificates (PEM) of who signs those of callers, who then need one; without it nobody does.",
     )
-    tokens_file: Path | None = Field(
+    tokens_file: ReadableFile | None = Field(
         default=None,
         description="Names the callers by the hashes of their tokens (docs/security.md), and is read again when it "
         "changes. Without it anybody may call.",
@@ -121,13 +131,6 @@ class ServiceSettings(BaseSettings):
         if self.tls_cert_file is not None and self.tls_key_file is not None:
             certificates = CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
         return Security(certificates, self.tokens_file, "" if self.health_listen == OFF else self.health_listen)
-
-    @field_validator("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tokens_file")
-    @classmethod
-    def _is_a_file(cls, path: Path | None) -> Path | None:
-        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-            raise PydanticCustomError("file", "{path} is no file that can be read", {"path": str(path)})
-        return path
 
     @model_validator(mode="after")
     def _certificate_with_its_key(self) -> Self:

@@ -30,7 +30,7 @@ from feature_service.users import Users
 from feature_service.value_format import CataloguePointer, StoredMovie, pack_movie, pack_pointer
 from service_runtime.server import Call
 from tests.feature_service import messages as make
-from tests.feature_service.properties_model import Lives, Row, Watched
+from tests.feature_service.properties_model import DAY_MS, Lives, Row, Watched
 from tests.redis_server import ON_CLUSTER
 
 WINDOW = 3
@@ -107,10 +107,10 @@ class World:
         """Starts the service, with lifetimes of its own, on what is stored."""
         lifetimes = Lifetimes(lives.profile_ms, lives.history_ms, lives.visible_ms)
         link, marks, clock = self._link, self._marks, self.clock
-        users = Users(link, marks, clock, log_entries=10_000, lifetimes=lifetimes)
+        users = Users(link, marks, clock, log_entries=10_000, lifetimes=lifetimes, max_ahead_ms=DAY_MS)
         histories = Histories(link, marks, clock, window=WINDOW, log_entries=10_000, lifetimes=lifetimes)
         event_log = EventLog(link, marks, clock, max_age_ms=10**12)
-        self._handlers = FeatureHandlers(users, histories, self._catalogue, event_log, self._ring, marks, clock)
+        self._handlers = FeatureHandlers(users, histories, self._catalogue, event_log, self._ring, marks, clock, DAY_MS)
 
     def redis_forgets(self) -> None:
         """Does what Redis does on its own once its clock is where ours is."""

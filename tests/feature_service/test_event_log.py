@@ -202,7 +202,7 @@ class Logged:
     def __init__(self, link, marks, log_entries: int = 1000) -> None:
         self.clock = Clock()
         self.histories = Histories(link, marks, self.clock, window=5, log_entries=log_entries, lifetimes=Lifetimes())
-        self.users = Users(link, marks, self.clock, log_entries=log_entries, lifetimes=Lifetimes())
+        self.users = Users(link, marks, self.clock, log_entries=log_entries, lifetimes=Lifetimes(), max_ahead_ms=DAY_MS)
         self.log = EventLog(link, marks, self.clock, max_age_ms=DAY_MS)
 
     async def watch(self, *times_ms: int) -> None:

@@ -47,7 +47,7 @@ def store(link, marks) -> SimpleNamespace:
         return 1_800_000_000_001
 
     return SimpleNamespace(
-        users=Users(link, marks, now_ms, log_entries=1000, lifetimes=lifetimes),
+        users=Users(link, marks, now_ms, log_entries=1000, lifetimes=lifetimes, max_ahead_ms=86_400_000),
         histories=Histories(link, marks, now_ms, window=4, log_entries=1000, lifetimes=lifetimes),
     )
 

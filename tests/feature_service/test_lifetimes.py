@@ -33,7 +33,7 @@ class Store:
     def __init__(self, link, marks, **lifetimes) -> None:
         self.clock = Clock()
         lives = Lifetimes(**{"profile_ms": 10 * HOUR_MS, "history_ms": 2 * HOUR_MS, **lifetimes})
-        self.users = Users(link, marks, self.clock, log_entries=1000, lifetimes=lives)
+        self.users = Users(link, marks, self.clock, log_entries=1000, lifetimes=lives, max_ahead_ms=24 * HOUR_MS)
         self.histories = Histories(link, marks, self.clock, window=5, log_entries=1000, lifetimes=lives)
 
     async def watch(self, movie: int, rating: float | None = None) -> str:
