@@ -5,20 +5,19 @@ snapshots never change once they are there, so that only new ones are copied; la
 last, and only with the checkpoints that they name.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.durable_files import hash_of, sync
 from trainer.errors import TrainerError
+from trainer.rebuild.journal import Journal
 from trainer.rebuild.snapshot_folder import SnapshotFolder, read_about
 from two_tower import checkpoint as checkpoints
 from two_tower.errors import TwoTowerError
 from two_tower.registry import SNAPSHOTS, LabelChange, Registry
-
-_JOURNAL = "rebuild.json"
 
 
 class RegistryBackupError(TrainerError):
@@ -71,8 +70,8 @@ def copy_registry(source: Registry, target: Registry, *, newer_wins: bool) -> Co
         elif _is_newer(changes, target.label_history(name), newer_wins, copied, name):
             target.put_label_history(name, changes)
             copied.labels.append(name)
-    journal = source.path / _JOURNAL
-    if journal.is_file() and (newer_wins or not (target.path / _JOURNAL).exists()):
+    journal = Journal(source).path
+    if journal.is_file() and (newer_wins or not Journal(target).path.exists()):
         _copy_file(journal, target.path)
     return copied
 
@@ -95,9 +94,9 @@ def _attempt(copied: Copied, name: str, source: Path, target: Path, check: Calla
                 copied.failed.append(f"{name}: the copy is not what was read")
                 return
             for path in [*aside.rglob("*"), aside]:
-                _sync(path)
+                sync(path)
             aside.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
             copied.num_new += 1
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -108,7 +107,7 @@ def _attempt(copied: Copied, name: str, source: Path, target: Path, check: Calla
 def _check_snapshot(folder: Path) -> None:
     about = read_about(folder)
     for name, wanted in about.sha256.items():
-        if _hash_of(folder / name) != wanted:
+        if hash_of(folder / name) != wanted:
             raise RegistryBackupError(f"{folder / name} is damaged: its hash is not that of about.json")
 
 
@@ -129,23 +128,10 @@ def _is_newer(
 def _copy_file(source: Path, folder: Path) -> None:
     aside = folder / f".{source.name}.partial-{os.getpid()}"
     shutil.copyfile(source, aside)
-    _sync(aside)
+    sync(aside)
     aside.replace(folder / source.name)
-    _sync(folder)
+    sync(folder)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): _hash_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return {str(path.relative_to(folder)): hash_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -32,10 +31,11 @@ from trainer.commands.registry_options import RegistryOption
 from trainer.errors import TrainerError
 from trainer.fits import Progress, fit_function, silent
 from trainer.fits.options import parse_options
+from trainer.moments import moment_text
 from trainer.rebuild.journal import Journal, Result
 from trainer.rebuild.lock import is_running, only_one
 from trainer.rebuild.measures import STEPS, RebuildMeasures
-from trainer.rebuild.plan import DEFAULT_EXPORT_NAME, JUDGED_SHARE, Plan
+from trainer.rebuild.plan import DEFAULT_EXPORT_NAME, DEFAULT_KEEP, JUDGED_SHARE, Plan
 from trainer.rebuild.rebuilding import Rebuild, Told, ignore
 from trainer.rebuild.service import due_ms, parse_duration, rebuild_for_ever
 from trainer.rebuild.snapshot_folder import SnapshotFolder
@@ -81,7 +81,9 @@ def rebuild_command(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html beside the checkpoint, to look at.")
     ] = True,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="Snapshots, and former versions of a label, to keep.")] = 3,
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, help="Snapshots, and former versions of a label, to keep.")
+    ] = DEFAULT_KEEP,
     export_name: Annotated[
         str, typer.Option("--export-name", help="Holds the event log back; one for each registry of a store.")
     ] = DEFAULT_EXPORT_NAME,
@@ -166,7 +168,7 @@ def _show_status(store: Registry, every_s: float | None) -> None:
         run = record.run
         come = [f"{name} {value}" for name in ("snapshot", "candidate", "refitted") if (value := getattr(run, name))]
         state = "running" if running else "interrupted; the next rebuild goes on with it"
-        now = f"{state}, since {_moment(run.started_at_ms)}: {', '.join(come) or 'reading'}"
+        now = f"{state}, since {moment_text(run.started_at_ms)}: {', '.join(come) or 'reading'}"
     else:
         now = "beginning" if running else "nothing is under way"
     table.add_row("now", now)
@@ -178,9 +180,9 @@ def _show_status(store: Registry, every_s: float | None) -> None:
         lacking = ", some may be missing (resync)" if about.resynced else ""
         table.add_row("snapshot", f"{newest}: {about.num_rows:,} rows, {about.num_events:,} events read{lacking}")
     if every_s is not None:
-        table.add_row("next", _moment(due_ms(record, every_s)) if record.results else "at once")
+        table.add_row("next", moment_text(due_ms(record, every_s)) if record.results else "at once")
     for result in record.results[-3:]:
-        table.add_row(_moment(result.started_at_ms), escape(f"{result.outcome}: {result.reason}"))
+        table.add_row(moment_text(result.started_at_ms), escape(f"{result.outcome}: {result.reason}"))
     Console().print(table)
 
 
@@ -199,7 +201,3 @@ def _tell(result: Result) -> None:
     if result.outcome == "refused":
         # For cron: a gate that held is nothing that went wrong, and nothing to overlook either.
         raise typer.Exit(3)
-
-
-def _moment(epoch_ms: int) -> str:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,6 +1,5 @@
 """The command that looks at a registry: inspect-checkpoint."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainer.commands.registry_options import RegistryOption, resolve_version
+from trainer.moments import moment_text
 from two_tower import checkpoint as checkpoints
 from two_tower.registry import STABLE, LabelChange, Registry
 
@@ -31,12 +31,12 @@ def inspect_checkpoint_command(
     facts = {
         "model": manifest.model,
         "labels": ", ".join(labels) or "none",
-        "made": _moment(manifest.created_at_ms),
+        "made": moment_text(manifest.created_at_ms),
         "commit": manifest.commit or "unknown",
-        "data": f"{manifest.data_name}, as of {_moment(manifest.snapshot_time_ms)}",
+        "data": f"{manifest.data_name}, as of {moment_text(manifest.snapshot_time_ms)}",
         "data hash": manifest.data_sha256,
         "trained on": f"{rows.count:,} rows: all but {rows.holdout}, seed {rows.seed}",
-        "data until": _moment(manifest.data_until_ms) if manifest.has_times else "no times",
+        "data until": moment_text(manifest.data_until_ms) if manifest.has_times else "no times",
         "scale": f"{scale.low:g} to {scale.high:g} by {scale.step:g}" if scale else "no ratings",
         "rmse, mae": f"{_number(metrics.rmse)}, {_number(metrics.mae)} on {metrics.num_ratings:,} ratings",
         "ndcg@10, recall@10": f"{_number(metrics.ndcg_at_10)}, {_number(metrics.recall_at_10)} of "
@@ -54,12 +54,8 @@ def inspect_checkpoint_command(
     typer.echo("It loads, and answers its golden users as it did when it was made.")
 
 
-def _moment(epoch_ms: int) -> str:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _change(label: str, change: LabelChange) -> str:
-    return f"{_moment(change.set_at_ms)}: {label} -> {change.version}, {change.reason or 'no reason given'}"
+    return f"{moment_text(change.set_at_ms)}: {label} -> {change.version}, {change.reason or 'no reason given'}"
 
 
 def _number(value: float | None) -> str:

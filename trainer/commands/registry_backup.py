@@ -1,4 +1,4 @@
-"""The commands that look after a registry: registry backup, registry restore, registry gc."""
+"""The commands registry backup and registry restore, and the group that registry gc belongs to as well."""
 
 from pathlib import Path
 from typing import Annotated

@@ -14,6 +14,7 @@ JUDGED_SHARE = 0.05
 deviation, 1/√2n). More would tell better, of a candidate that knows less of what is new."""
 
 DEFAULT_EXPORT_NAME = "trainer"
+DEFAULT_KEEP = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Plan:
     forced: str = ""
     resync: bool = False
     reported: bool = True
-    keep: int = 3
+    keep: int = DEFAULT_KEEP
     export_name: str = DEFAULT_EXPORT_NAME
 
 

@@ -8,15 +8,13 @@ import numpy as np
 from trainer.dataset import Dataset, Interactions
 from trainer.fits import Progress, silent
 from trainer.rebuild.events import Events, merge
-from trainer.rebuild.plan import DEFAULT_EXPORT_NAME
+from trainer.rebuild.plan import DEFAULT_EXPORT_NAME, DEFAULT_KEEP
 from trainer.rebuild.retention import prune_snapshots
 from trainer.rebuild.snapshot_folder import About, Holdings, SnapshotFolder, read_holdings
 from trainer.rebuild.store_reading import StoreReader
 from trainer.rebuild.taking import Base, base_of_data, combined_movies, take, take_numbers
 from two_tower.registry import Registry
 from two_tower.user_columns import Profiles
-
-_KEEP = 3
 
 
 def keep_published(
@@ -52,7 +50,7 @@ def keep_published(
     taken = take(reader, base, datetime.now(UTC), resync=resync, progress=progress)
     about = snapshots.write(taken.about, taken.holdings)
     reader.register(export_name, about.position)
-    prune_snapshots(snapshots, _KEEP)
+    prune_snapshots(snapshots, DEFAULT_KEEP)
     return about
 
 

@@ -1,10 +1,8 @@
 """Removes what rebuilds made and nobody needs any more. Knows labels, snapshots and the journal; makes nothing."""
 
-import os
-import shutil
-
 from trainer.rebuild.journal import Journal
 from trainer.rebuild.snapshot_folder import SnapshotFolder
+from trainer.registry_pruning import needed_versions, remove_version
 from two_tower.registry import Registry
 
 
@@ -27,17 +25,11 @@ def prune_versions(registry: Registry, journal: Journal, keep: int) -> list[str]
 
     What people trained is never touched.
     """
-    needed: set[str] = set()
-    for label in registry.labels():
-        named = list(dict.fromkeys(change.version for change in reversed(registry.label_history(label))))
-        needed.update(named[: max(1, keep)])
-        needed.update(change.canary.version for change in registry.label_history(label)[-1:] if change.canary)
     results = journal.read().results
+    needed = needed_versions(registry, keep)
     needed.update(result.candidate for result in results[-1:] if result.candidate)
     made = {version for result in results for version in (result.candidate, result.refitted)}
     removed = [version for version in registry.versions() if version in made - needed]
     for version in removed:
-        aside = registry.path / f".{version}.partial-{os.getpid()}"
-        (registry.path / version).rename(aside)
-        shutil.rmtree(aside)
+        remove_version(registry, version)
     return removed

@@ -8,7 +8,6 @@
 A folder is written aside, synced and renamed, so that it is whole or absent, also over a power loss.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from trainer.durable_files import hash_of, sync
 from trainer.errors import TrainerError
 from trainer.rebuild.events import Events, Watched
 from two_tower import strict_json
@@ -145,14 +145,14 @@ class SnapshotFolder:
             tables = (_watched_table(holdings), _users_table(holdings), _movies_table(holdings.movies))
             for name, table in zip(_FILES, tables, strict=True):
                 pq.write_table(table, aside / name, compression="zstd")
-            about = replace(about, sha256={name: _hash_of(aside / name) for name in _FILES})
+            about = replace(about, sha256={name: hash_of(aside / name) for name in _FILES})
             (aside / _ABOUT).write_text(json.dumps(strict_json.encode(about), indent=1), encoding="utf-8")
             for name in (*_FILES, _ABOUT):
-                _sync(aside / name)
-            _sync(aside)
+                sync(aside / name)
+            sync(aside)
             aside.rename(folder)
-            _sync(self._path)
-            _sync(self._path.parent)
+            sync(self._path)
+            sync(self._path.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -207,7 +207,7 @@ def read_holdings(folder: Path) -> Holdings:
     for name in _FILES:
         path = folder / name
         try:
-            if _hash_of(path) != about.sha256.get(name):
+            if hash_of(path) != about.sha256.get(name):
                 raise SnapshotError(f"{path} does not match its hash in {_ABOUT}: it was altered or damaged")
             tables.append(pq.read_table(path))
         except (OSError, pa.ArrowException) as error:
@@ -313,16 +313,3 @@ def _movies_of(table: pa.Table) -> MovieColumns:
         {name: [tuple(each.get(name, ())) for each in bags] for name in names},
         table["available"].to_numpy().astype(np.bool_),
     )
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
