@@ -8,7 +8,7 @@
     {p<nr>}:log        event log of the partition, a stream whose ids are its positions
     {m}:exports        hash: name of who exports events -> the positions up to which he has them
     {m}:epoch          random id of this data set
-    {m}:format         highest format of any value in it
+    {m}:format         newest format of a user's state that a build which wrote to it knows
     {m}:restoring      present while a backup is being restored: which one
     {m}:rewriting      hash: server -> how far rewriting users in the newest format has got
     {m}:evaluation     present once rows were imported that evaluations hold out

@@ -1,6 +1,6 @@
 """Packs and unpacks the seen sets of many users at once. Knows their two formats; knows no Redis and no message.
 
-value_format.py says how they are laid out, scripts/merge_events.lua reads and writes the same bytes. All sets of a call
+value_format.py says how they are laid out, scripts/seen_set.lua reads and writes the same bytes. All sets of a call
 go through the same few steps over arrays, because a step costs some microseconds whether it is for one set or for 1000.
 """
 

@@ -1,4 +1,7 @@
-"""What all parts of the store share: its epoch, and user versions. Knows no user, movie or event."""
+"""What all parts of the store share: its marks (epoch, format, a restore under way), and user versions.
+
+Knows no user, movie or event.
+"""
 
 import secrets
 from collections.abc import Sequence

@@ -81,6 +81,8 @@ def _running(
                 except redis.exceptions.ConnectionError:
                     assert process.poll() is None, (folder / "log").read_text()
                     time.sleep(0.02)
+            else:
+                raise AssertionError(f"Redis does not answer: {(folder / 'log').read_text()}")
         yield
     finally:
         process.terminate()
