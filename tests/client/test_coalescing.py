@@ -9,20 +9,20 @@ SOON_S = 60.0
 
 
 class Calls:
-    """Notes each call, and answers it when it is let go: every item with itself in capitals."""
+    """Notes each call, and answers it when it is let go: every question with itself in capitals."""
 
     def __init__(self):
         self.made = []
         self._gates = []
 
     async def send(self, kind, questions):
-        self.made.append((kind, [question.item for question in questions]))
+        self.made.append((kind, [question.asked for question in questions]))
         gate = asyncio.Event()
         self._gates.append(gate)
         await gate.wait()
         for question in questions:
             if not question.answer.done():
-                question.answer.set_result(question.item.upper())
+                question.answer.set_result(question.asked.upper())
 
     def let_go(self, number):
         self._gates[number].set()
@@ -38,9 +38,9 @@ def coalescer(calls, **knobs):
     return Coalescer(calls.send, **{"max_in_flight": 1, "max_together": 4, "max_waiting": 100, "clock": clock, **knobs})
 
 
-def ask(asked, *items, kind="k", within_s=SOON_S):
+def ask(coalescer, *questions, kind="k", within_s=SOON_S):
     deadline = asyncio.get_running_loop().time() + within_s
-    return [asyncio.create_task(asked.ask(kind, item, deadline)) for item in items]
+    return [asyncio.create_task(coalescer.ask(kind, question, deadline)) for question in questions]
 
 
 async def turn():
@@ -65,8 +65,8 @@ async def test_questions_gather_while_a_call_is_under_way(calls):
     asked = coalescer(calls)
     answers = ask(asked, "a")
     await turn()
-    for item in "bcd":
-        answers += ask(asked, item)
+    for question in "bcd":
+        answers += ask(asked, question)
         await turn()
     before = list(calls.made)
     calls.let_go(0)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-ItemT = TypeVar("ItemT")
+AskedT = TypeVar("AskedT")
 AnswerT = TypeVar("AnswerT")
 
 
@@ -21,16 +21,16 @@ class TooManyWaitingError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Question(Generic[ItemT, AnswerT]):
+class Question(Generic[AskedT, AnswerT]):
     """What one caller asked.
 
     Attributes:
-        item: The question.
+        asked: What is to be answered.
         deadline: When he stops waiting, in monotonic seconds.
         answer: Where he waits.
     """
 
-    item: ItemT
+    asked: AskedT
     deadline: float
     answer: "asyncio.Future[AnswerT]" = field(repr=False)
 
@@ -39,16 +39,16 @@ class Question(Generic[ItemT, AnswerT]):
         return not self.answer.done() and self.deadline > now
 
 
-Send = Callable[[Hashable, Sequence[Question[ItemT, AnswerT]]], Awaitable[None]]
+Send = Callable[[Hashable, Sequence[Question[AskedT, AnswerT]]], Awaitable[None]]
 """Asks some questions of one kind in one call, and sets the answer of each, or its exception."""
 
 
-class Coalescer(Generic[ItemT, AnswerT]):
+class Coalescer(Generic[AskedT, AnswerT]):
     """Holds questions until they may leave; questions of one kind may share a call."""
 
     def __init__(
         self,
-        send: "Send[ItemT, AnswerT]",
+        send: "Send[AskedT, AnswerT]",
         *,
         max_in_flight: int,
         max_together: int,
@@ -69,17 +69,17 @@ class Coalescer(Generic[ItemT, AnswerT]):
         self._max_together = max_together
         self._max_waiting = max_waiting
         self._clock = clock
-        self._waiting: OrderedDict[Hashable, deque[Question[ItemT, AnswerT]]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[Question[AskedT, AnswerT]]] = OrderedDict()
         self._num_waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._leaves_soon = False
 
-    async def ask(self, kind: Hashable, item: ItemT, deadline: float) -> AnswerT:
+    async def ask(self, kind: Hashable, asked: AskedT, deadline: float) -> AnswerT:
         """Asks one question, and returns its answer.
 
         Args:
             kind: Questions of the same kind may share a call.
-            item: The question.
+            asked: What is to be answered.
             deadline: When nobody waits any more, in monotonic seconds.
 
         Raises:
@@ -90,7 +90,7 @@ class Coalescer(Generic[ItemT, AnswerT]):
         if self._num_waiting >= self._max_waiting:
             raise TooManyWaitingError
         loop = asyncio.get_running_loop()
-        question: Question[ItemT, AnswerT] = Question(item, deadline, loop.create_future())
+        question: Question[AskedT, AnswerT] = Question(asked, deadline, loop.create_future())
         self._waiting.setdefault(kind, deque()).append(question)
         self._num_waiting += 1
         if not self._leaves_soon:
@@ -124,9 +124,9 @@ class Coalescer(Generic[ItemT, AnswerT]):
                 self._calls.add(call)
                 call.add_done_callback(self._returned)
 
-    def _take(self, questions: deque[Question[ItemT, AnswerT]]) -> list[Question[ItemT, AnswerT]]:
+    def _take(self, questions: deque[Question[AskedT, AnswerT]]) -> list[Question[AskedT, AnswerT]]:
         now = self._clock()
-        together: list[Question[ItemT, AnswerT]] = []
+        together: list[Question[AskedT, AnswerT]] = []
         while questions and len(together) < self._max_together:
             question = questions.popleft()
             self._num_waiting -= 1
@@ -134,7 +134,7 @@ class Coalescer(Generic[ItemT, AnswerT]):
                 together.append(question)
         return together
 
-    async def _call(self, kind: Hashable, together: Sequence[Question[ItemT, AnswerT]]) -> None:
+    async def _call(self, kind: Hashable, together: Sequence[Question[AskedT, AnswerT]]) -> None:
         try:
             await self._send(kind, together)
         except asyncio.CancelledError:

@@ -36,7 +36,7 @@ class ListCalls:
 
     async def send(self, kind: Hashable, questions: Sequence[Question[pb.TopKRequest, Recommendations]]) -> None:
         """Asks for some lists of one kind in as few calls as their length allows; each gets his own failure."""
-        first = questions[0].item
+        first = questions[0].asked
         at_length = first.view == movie_pb2.MOVIE_VIEW_MOVIE
         most = max(1, (_MAX_RANKED_AT_LENGTH if at_length else _MAX_RANKED) // max(1, first.k))
         parts = [questions[start : start + most] for start in range(0, len(questions), most)]
@@ -46,9 +46,9 @@ class ListCalls:
         if len(questions) == 1:
             await self._list_apart(questions[0])
             return
-        first = questions[0].item
+        first = questions[0].asked
         request = pb.BatchTopKRequest(
-            users=[question.item.user for question in questions],
+            users=[question.asked.user for question in questions],
             k=first.k,
             filter=first.filter,
             exclude_seen=first.exclude_seen if first.HasField("exclude_seen") else None,
@@ -73,7 +73,7 @@ class ListCalls:
     async def _list_apart(self, question: Question[pb.TopKRequest, Recommendations]) -> None:
         try:
             timeout_s = left_s(question.deadline)
-            reply = await reply_of(self._stub.TopK(question.item, timeout=timeout_s))
+            reply = await reply_of(self._stub.TopK(question.asked, timeout=timeout_s))
             answer(question, read_recommendations(reply, reply.model_version))
         except CallError as error:
             answer(question, error)

@@ -53,9 +53,9 @@ class RatingCalls:
         together: list[Question[RatingQuestion, Prediction]] = []
         apart: list[Question[RatingQuestion, Prediction]] = []
         for question in questions:
-            wanted = question.item.min_user_version
+            wanted = question.asked.min_user_version
             # A call names one version a user: who wants another one of the same user is asked for by himself.
-            (together if versions.setdefault(question.item.user_id, wanted) == wanted else apart).append(question)
+            (together if versions.setdefault(question.asked.user_id, wanted) == wanted else apart).append(question)
         asked = [self._ratings_together(kind, together, versions)]
         asked += [self._rating_apart(kind, question) for question in apart]
         await asyncio.gather(*asked)
@@ -66,12 +66,12 @@ class RatingCalls:
         users = {user_id: place for place, user_id in enumerate(versions)}
         movies: dict[str, int] = {}
         for question in questions:
-            movies.setdefault(question.item.movie_id, len(movies))
+            movies.setdefault(question.asked.movie_id, len(movies))
         request = pb.BatchPredictRatingsRequest(
             user_ids=list(users),
             movie_ids=list(movies),
-            user_indices=[users[question.item.user_id] for question in questions],
-            movie_indices=[movies[question.item.movie_id] for question in questions],
+            user_indices=[users[question.asked.user_id] for question in questions],
+            movie_indices=[movies[question.asked.movie_id] for question in questions],
             model=_model_of(kind.model),
             min_user_versions=list(versions.values()) if any(versions.values()) else [],
             with_stddev=kind.with_stddev,
@@ -86,7 +86,7 @@ class RatingCalls:
             await asyncio.gather(*(self._rating_apart(kind, question) for question in questions))
             return
         for place, question in enumerate(questions):
-            refused = refusal(reply.statuses[place], question.item.movie_id)
+            refused = refusal(reply.statuses[place], question.asked.movie_id)
             if refused is not None:
                 answer(question, refused)
                 continue
@@ -113,9 +113,9 @@ class RatingCalls:
             answer(question, error)
 
     async def _single_rating(self, kind: RatingKind, question: Question[RatingQuestion, Prediction]) -> Prediction:
-        item = question.item
-        user = pb.UserSelector(user_id=item.user_id, min_user_version=item.min_user_version)
-        request = pb.PredictRatingRequest(user=user, movie_id=item.movie_id, model=_model_of(kind.model))
+        asked = question.asked
+        user = pb.UserSelector(user_id=asked.user_id, min_user_version=asked.min_user_version)
+        request = pb.PredictRatingRequest(user=user, movie_id=asked.movie_id, model=_model_of(kind.model))
         timeout_s = left_s(question.deadline)
         return read_prediction(await reply_of(self._stub.PredictRating(request, timeout=timeout_s)))
 

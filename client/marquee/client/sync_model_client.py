@@ -1,8 +1,10 @@
 """Asks ModelService from threads; what threads ask at the same time travels together. Knows no RPC.
 
-with SyncModelClient("localhost:50052") as model:
-prediction = model.predict_rating("ann", "heat")
-page = model.top_k("ann", k=10, genres_any=["Drama"])
+    with SyncModelClient("localhost:50052") as model:
+        prediction = model.predict_rating("ann", "heat")
+        page = model.top_k("ann", k=10, genres_any=["Drama"])
+
+Arguments, answers and errors are those of `ModelClient`.
 """
 
 import asyncio
