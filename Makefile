@@ -77,7 +77,7 @@ format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: setup ## All tests but the container suite (MARQUEE_DATA=DIR adds those on real data)
+test: setup ## All tests but those of containers and faults (MARQUEE_DATA=DIR adds those on real data)
 	# One thread a worker: two workers with two threads each wait for each other most of the time.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
