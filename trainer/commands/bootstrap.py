@@ -136,7 +136,7 @@ def _begin(
     if store.label(STABLE) != version:
         checkpoints.self_check(checkpoints.load(store.path_of(version)))
         store.set_label(STABLE, version, reason="forced: trained again by bootstrap")
-        typer.echo(f"{STABLE} names {version} now; services take it up when they start")
+        typer.echo(f"{STABLE} names {version} now; services that follow it take it up")
 
 
 def _retrain(

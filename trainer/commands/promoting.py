@@ -115,4 +115,4 @@ def _show(title: str, differences: list[Difference]) -> None:
 
 
 def _tell(label: str, before: str | None, after: str) -> None:
-    typer.echo(f"{label}: {before or 'nothing'} -> {after}; services take it up when they start")
+    typer.echo(f"{label}: {before or 'nothing'} -> {after}; services that follow it take it up")
