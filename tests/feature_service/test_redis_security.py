@@ -318,7 +318,11 @@ async def test_a_redis_that_wants_a_certificate_says_so(guarded, guard):
     """Without one the handshake fails, and the setting is named."""
     settings = {**guard.settings(), "redis_cert_file": None, "redis_key_file": None}
 
-    error = await refusal(guarded.url, settings)
+    # In TLS 1.3 a server refuses after the handshake: a busy machine may see the closed connection before the reason.
+    for _ in range(20):
+        error = await refusal(guarded.url, settings)
+        if error.message != "Redis cannot be reached":
+            break
 
     assert error.message == "Redis refuses our certificate, or asks for one: FEATURE_REDIS_CERT_FILE"
 

@@ -71,9 +71,10 @@ async def test_a_leak_in_an_error_is_found(method, request_message, planted):
             await getattr(feature_service_pb2_grpc.FeatureServiceStub(channel), method)(request_message)
 
     found, SCANNER.leaks = SCANNER.leaks, []
-    assert len(found) == 1
-    assert planted in found[0]
-    assert f"an error of /marquee.v1.FeatureService/{method}" in found[0]
+    # Ids of other tests that the planted one happens to contain are found too.
+    assert [
+        leak for leak in found if leak.startswith(f"{planted!r} in an error of /marquee.v1.FeatureService/{method}")
+    ]
 
 
 async def test_a_token_is_planted_by_its_call(tmp_path):

@@ -22,6 +22,18 @@ from trainer.training import Request, train
 from two_tower.checkpoint import load
 from two_tower.registry import Registry
 
+QUICK = {
+    "marquee": [
+        "machine_iterations=10",
+        "towers=1",
+        "hidden_size=64",
+        "tower_epochs=20",
+        "ranking_epochs=10",
+        "measured_deviations=false",
+    ]
+}
+"""Options with which a model fits the synthetic data in seconds."""
+
 
 def metrics_address(process: ServiceProcess) -> str:
     """Returns where a process that serves answers Prometheus, from its log."""
@@ -43,7 +55,8 @@ def registry(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Re
     """Both models, each under a label of its own name."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
     for model in MODELS:
-        train(snapshot, registry, Request(model=model, label=model), silent)
+        options = QUICK.get(model, [])
+        train(snapshot, registry, Request(model=model, label=model, options=options, reported=False), silent)
     return registry
 
 
