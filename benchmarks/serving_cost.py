@@ -109,8 +109,8 @@ class Case:
         """Drops what was measured: it warmed up."""
         self.cpu_us, self.rounds, self.hits = [], [], []
 
-    def figures(self, empty_us: float) -> dict[str, float]:
-        """Returns the medians over all rounds."""
+    def figures(self, empty_us: float) -> dict[str, float | None]:
+        """Returns the medians over all rounds; no hit rate where nothing was looked up."""
         cpu_us = statistics.median(self.cpu_us)
         return {
             "cpu_us": round(cpu_us, 2),
@@ -121,7 +121,7 @@ class Case:
             ),
             "p50_ms": round(statistics.median(each.percentile(50) for each in self.rounds), 2),
             "p99_ms": round(statistics.median(each.percentile(99) for each in self.rounds), 2),
-            "hit_rate": round(statistics.median(self.hits), 3) if self.hits else float("nan"),
+            "hit_rate": round(statistics.median(self.hits), 3) if self.hits else None,
         }
 
 
@@ -257,11 +257,11 @@ def fill(stack: LocalStack) -> None:
         publish(channel, snapshot.data, divide_again(snapshot, manifest).train)
 
 
-def show(figures: Mapping[str, Mapping[str, float]]) -> None:
+def show(figures: Mapping[str, Mapping[str, float | None]]) -> None:
     """Prints all cases."""
     table = Table("", *next(iter(figures.values())))
     for name, row in figures.items():
-        table.add_row(name, *(f"{value:g}" for value in row.values()))
+        table.add_row(name, *("" if value is None else f"{value:g}" for value in row.values()))
     Console().print(table)
 
 
