@@ -19,7 +19,7 @@ from feature_service.keys import user_keys
 from feature_service.redis_link import RedisLink
 from feature_service.settings import FeatureSettings
 from service_runtime.errors import Unavailable
-from tests.faults.test_statuses import NO_RETRIES, configured, refusal
+from tests.faults.refusing import NO_RETRIES, configured, refusal
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
 from tests.redis_cluster import NUM_MASTERS, Cluster

@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,7 @@ from feature_service.embedded_redis import find_server, server_version
 from feature_service.redis_link import RedisLink
 from feature_service.settings import FeatureSettings
 from service_runtime.errors import Unavailable
+from tests.faults.refusing import NO_RETRIES, configured, refusal
 from tests.faults.victims import KilledRedis
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
@@ -29,8 +29,6 @@ from tests.slow_proxy import SlowProxy
 
 UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 TIMEOUT_S = 1.0
-# Callers see each failure; the client's own tries would hide what they are told at first.
-NO_RETRIES = [("grpc.enable_retries", 0)]
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +72,6 @@ async def write(stub, timeout_s: float = 10) -> pb2.EventResult:
     return (await stub.WriteEvents(make.write(make.event(movie_id="m1")), timeout=timeout_s)).results[0]
 
 
-async def refusal(call) -> CallError:
-    """Returns how a call fails."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return read_error(raised.value)
-
-
 async def until_well(stub, event: pb2.Event | None = None) -> None:
     """Waits until writes are taken again."""
     async with asyncio.timeout(30):
@@ -91,20 +82,6 @@ async def until_well(stub, event: pb2.Event | None = None) -> None:
                 await asyncio.sleep(0.05)
             else:
                 return
-
-
-@contextmanager
-def configured(client: redis.Redis, **settings: str) -> Iterator[None]:
-    """Sets what Redis is told, for a while."""
-    wanted = {name.replace("_", "-"): value for name, value in settings.items()}
-    before = {name: str(client.config_get(name)[name]) for name in wanted}
-    for name, value in wanted.items():
-        client.config_set(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            client.config_set(name, value)
 
 
 async def test_a_redis_that_is_away(stub, proxy):

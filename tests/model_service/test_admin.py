@@ -10,7 +10,7 @@ from marquee.client.errors import read_error
 from marquee.v1 import model_admin_pb2 as pb
 from marquee.v1 import model_admin_pb2_grpc
 
-from tests.model_service.test_rollout import rate, until_served
+from tests.model_service.asking import rate, until_served
 
 
 @pytest.fixture

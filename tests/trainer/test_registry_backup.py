@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.toy_dataset import toy_dataset
-from tests.trainer.rebuild.test_snapshot_folder import ABOUT
+from tests.trainer.rebuild.toy_about import ABOUT
 from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.rebuild.taking import base_of_data
 from trainer.registry_backup import RegistryBackupError, copy_registry

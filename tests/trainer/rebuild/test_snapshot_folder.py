@@ -7,32 +7,14 @@ import numpy as np
 import pytest
 
 from tests.toy_dataset import toy_dataset
+from tests.trainer.rebuild.toy_about import ABOUT
 from trainer.readers.read_options import ReadOptions
 from trainer.rebuild.events import Events, merge
 from trainer.rebuild.retention import prune_snapshots
-from trainer.rebuild.snapshot_folder import About, Holdings, SnapshotError, SnapshotFolder, read_holdings
+from trainer.rebuild.snapshot_folder import Holdings, SnapshotError, SnapshotFolder, read_holdings
 from trainer.rebuild.taking import base_of_data
 from trainer.snapshot import take_snapshot
 from two_tower.registry import Registry
-
-ABOUT = About(
-    name="20260101-000000-000",
-    data_name="toy",
-    taken_at_ms=5,
-    store_epoch="e",
-    position="p",
-    num_rows=0,
-    num_users=0,
-    num_movies=0,
-    num_events=0,
-    num_off_scale=0,
-    num_deleted=0,
-    forgotten_movies=("m39",),
-    resynced=False,
-    scale=toy_dataset().scale,
-    has_times=True,
-    sha256={},
-)
 
 
 @pytest.fixture
