@@ -19,8 +19,7 @@ def needed_versions(registry: Registry, keep: int) -> set[str]:
     needed: set[str] = set()
     for label in registry.labels():
         changes = registry.label_history(label)
-        named = list(dict.fromkeys(change.version for change in reversed(changes)))
-        needed.update(named[: max(1, keep)])
+        needed.update(registry.rollback_line(label)[: max(1, keep)])
         needed.update(change.canary.version for change in changes[-1:] if change.canary)
     return needed
 

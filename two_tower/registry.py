@@ -143,6 +143,18 @@ class Registry:
         _validate("label", name)
         return self._read_label(name)
 
+    def rollback_line(self, name: str) -> list[str]:
+        """Returns what a label names and, in this order, what it may be rolled back to, each version once.
+
+        Versions that are gone stand there too; what a rollback left does not.
+
+        Raises:
+            InvalidNameError: No label can be called that.
+            RegistryError: The label cannot be read.
+        """
+        _validate("label", name)
+        return list(dict.fromkeys(reversed(_line(self._read_label(name)))))
+
     def set_label(
         self,
         name: str,
@@ -204,7 +216,8 @@ class Registry:
         _validate("label", name)
         with self._writing(name):
             changes = self._read_label(name)
-            version = _version_before(changes, set(self.versions()))
+            line, existing = _line(changes), set(self.versions())
+            version = next((each for each in reversed(line[:-1]) if each in existing and each != line[-1]), None)
             if version is None:
                 raise UnknownVersionError(
                     f"label {name!r} has named no other version before, or none that is still there"
@@ -265,15 +278,15 @@ class Registry:
         return changes
 
 
-def _version_before(changes: list[LabelChange], existing: set[str]) -> str | None:
-    """Returns what a label named before what it names now: a rollback counts as if what it left had never been."""
+def _line(changes: list[LabelChange]) -> list[str]:
+    """Returns what a label named, oldest first: a rollback counts as if what it left had never been."""
     named: list[str] = []
     for change in changes:
         if change.is_rollback and change.version in named:
             del named[len(named) - named[::-1].index(change.version) :]
         elif not named or named[-1] != change.version:
             named.append(change.version)
-    return next((version for version in reversed(named[:-1]) if version in existing and version != named[-1]), None)
+    return named
 
 
 def _form_of(change: LabelChange) -> dict[str, Any]:

@@ -39,6 +39,20 @@ def test_what_labels_need_and_the_newest_stay(made: Registry) -> None:
     assert gone == [versions[0], versions[2], versions[5]]
 
 
+def test_what_the_next_rollback_returns_to_stays(made: Registry) -> None:
+    """What a rollback left is not counted among those that a label may need."""
+    versions = made.versions()
+    for version in (versions[0], versions[2], versions[5]):
+        made.set_label("trial", version)
+    made.roll_back("trial", reason="worse")
+
+    gone = superfluous_versions(made, 2, 0.0, LATER)
+
+    assert versions[5] in gone
+    assert versions[0] not in gone
+    assert made.roll_back("trial", reason="worse still").version == versions[0]
+
+
 def test_the_young_stay(made: Registry) -> None:
     """Somebody may be about to label them."""
     assert superfluous_versions(made, 1, 3600.0, datetime.now(UTC)) == []
