@@ -112,12 +112,19 @@ class _ClientSpans(grpc.aio.UnaryUnaryClientInterceptor):
         details = grpc.aio.ClientCallDetails(
             given.method, given.timeout, metadata, given.credentials, given.wait_for_ready
         )
-        call = await continuation(details, request)
+        # Of a call that ends in no way that gRPC knows: what was raised says it.
+        code = "UNKNOWN"
+        call: Any = None
         try:
+            call = await continuation(details, request)
             code = (await call.code()).name
         except asyncio.CancelledError:
-            call.cancel()
+            if call is not None:
+                call.cancel()
             code = "CANCELLED"
+            raise
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
             raise
         finally:
             _end(span, code)

@@ -1,5 +1,6 @@
 """Who a caller is: from arguments, from the environment, from files that are renewed."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -46,18 +47,68 @@ def test_the_environment_says_who_a_caller_is():
     assert CANARY not in repr(given)
 
 
-def test_a_callers_token_is_renewed_from_its_file(tmp_path):
-    """Within a second; a file that is broken for a moment changes nothing."""
+def renewed_token(tmp_path):
+    """Returns a token that looks at its file whenever it is asked, and the file, which holds the word `one`."""
     file = tmp_path / "token"
     file.write_text("one\n")
     token = Credentials(token_file=file).token_for("127.0.0.1:1")
     assert token is not None
-    now = 100.0
-    token._clock = lambda: now
+    seconds = count(1e9, 10.0)
+    token._clock = lambda: next(seconds)
+    return token, file
+
+
+def test_a_callers_token_is_renewed_from_its_file(tmp_path):
+    """Within a second; a file that is broken for a moment changes nothing."""
+    token, file = renewed_token(tmp_path)
     file.write_text("two\n")
-    now = 1e9
     second = token.header
     file.write_text("two words\n")
-    now = 2e9
+    broken = token.header
+    file.write_text("three\n")
 
-    assert (second, token.header) == ("Bearer two", "Bearer two")
+    assert (second, broken, token.header) == ("Bearer two", "Bearer two", "Bearer three")
+
+
+def test_a_token_that_cannot_be_renewed_is_told_of_once(tmp_path, caplog):
+    """The last good one goes on; the log names the file each time that something else is wrong, and no token."""
+    token, file = renewed_token(tmp_path)
+    file.write_text(f"{CANARY} {CANARY}")
+    garbled = [token.header for _ in range(3)]
+    file.unlink()
+    gone = [token.header for _ in range(3)]
+    file.write_text("two\n")
+    good = token.header
+    file.unlink()
+    gone_again = token.header
+
+    assert {*garbled, *gone} == {"Bearer one"}
+    assert (good, gone_again) == ("Bearer two", "Bearer two")
+    told = [record.getMessage() for record in caplog.records]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert all(str(file) in line and CANARY not in line for line in told)
+    assert ["cannot be read" in line for line in told] == [False, True, True]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two words", "Schlüssel".encode(), b"\x01", b"\xff\xfe"])
+def test_a_token_that_was_never_readable_is_an_error(tmp_path, content):
+    """There is no last good one: who opens a channel is told which file, and what would be right."""
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(
+        CredentialsError, match="cannot be read" if content is None else "must hold one token"
+    ) as raised:
+        open_sync_channel("127.0.0.1:1", credentials=Credentials(token_file=file))
+
+    assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("token", ["two words", "line\n", "Schlüssel", "\x01"])
+def test_a_token_that_no_header_could_carry_is_an_error(token):
+    """Before the first call rather than at each, and without quoting it."""
+    with pytest.raises(CredentialsError, match="one word of printable ASCII") as raised:
+        Credentials(token=token)
+
+    assert token not in str(raised.value)

@@ -1,6 +1,8 @@
 """Traces pass through: the caller's into our span, ours to the next server, all of it to a collector."""
 
 import asyncio
+import statistics
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -59,6 +61,24 @@ class Forwarding:
 
     async def say_on(self, request: Struct, call: Call) -> AsyncIterator[Struct]:
         yield request
+
+
+class BrokenCall:
+    """A call whose end is a failure."""
+
+    def __init__(self, failure: BaseException):
+        self._failure = failure
+        self.cancelled = False
+
+    async def code(self) -> grpc.StatusCode:
+        raise self._failure
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def aborted(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
 
 
 async def say_back(address: str, **kwargs: Any) -> None:
@@ -197,7 +217,56 @@ def test_nothing_is_traced_without_an_endpoint():
 
 
 async def test_a_collector_that_is_away_disturbs_nobody(unused_tcp_port):
-    """Calls are answered, and the process ends in time."""
+    """Calls are answered, none later than without tracing by more than a moment, and the process ends in time."""
+    took_s: dict[str, list[float]] = {"traced": [], "untraced": []}
+    begun = time.monotonic()
     with open_tracing("front_service", f"http://127.0.0.1:{unused_tcp_port}", 1.0) as tracing:
-        async with serving(tracing, EchoHandlers()) as address:
-            await say_back(address, metadata=SAMPLED)
+        async with (
+            serving(tracing, EchoHandlers()) as traced,
+            serving(None, EchoHandlers()) as untraced,
+        ):
+            for _ in range(20):
+                for name, address in (("traced", traced), ("untraced", untraced)):
+                    asked = time.monotonic()
+                    await say_back(address, metadata=SAMPLED, timeout=10)
+                    took_s[name].append(time.monotonic() - asked)
+        leaving = time.monotonic()
+    left = time.monotonic()
+
+    # The exporter gives a collector five seconds: a call that waited for it would take as long.
+    assert statistics.median(took_s["traced"]) < statistics.median(took_s["untraced"]) + 0.5
+    assert max(took_s["traced"]) < 5
+    # A flush of what is left, which is given up after those five seconds.
+    assert left - leaving < 15
+    assert left - begun < 30
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (RuntimeError("no connection"), "UNKNOWN"),
+        (asyncio.CancelledError(), "CANCELLED"),
+        (aborted(grpc.StatusCode.UNAVAILABLE), "UNAVAILABLE"),
+    ],
+)
+@pytest.mark.parametrize("at", ["sending", "ending"])
+async def test_a_call_that_cannot_be_made_ends_its_span(collector, failure, code, at):
+    """Whatever is raised on the way, and wherever: it comes through as it is, and the span says what became of it."""
+    broken = BrokenCall(failure)
+
+    async def send(details: Any, request: Any) -> BrokenCall:
+        if at == "sending":
+            raise failure
+        return broken
+
+    details = grpc.aio.ClientCallDetails(SAY_BACK.encode(), None, None, None, None)
+    with open_tracing("front_service", collector.endpoint, 1.0) as tracing:
+        (interceptor,) = tracing.interceptors()
+        with pytest.raises(type(failure)) as raised:
+            await interceptor.intercept_unary_unary(send, details, b"")
+
+    ((_, span),) = collector.spans
+    attributes = {attribute.key: attribute.value.string_value for attribute in span.attributes}
+    assert raised.value is failure
+    assert attributes["rpc.response.status_code"] == code
+    assert broken.cancelled == (at == "ending" and code == "CANCELLED")

@@ -11,6 +11,7 @@ From the environment (`Credentials.from_environment`), each optional:
     MARQUEE_TOKEN_IN_CLEAR=true sends it without TLS too, to other machines: where something else encrypts
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import grpc
 
+_log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _NAMES = ("TLS", "TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE", "TOKEN_FILE", "TOKEN", "TOKEN_IN_CLEAR")
 _BOOLEANS = {"": False, "false": False, "0": False, "true": True, "1": True}
@@ -59,6 +61,8 @@ class Credentials:
             raise CredentialsError("certificates are of no use without TLS")
         if self.token and self.token_file:
             raise CredentialsError("a token and a file that holds it: one is enough")
+        if self.token and not _is_token(self.token):
+            raise CredentialsError("a token is one word of printable ASCII")
 
     @classmethod
     def from_environment(cls, prefix: str = "MARQUEE_", environment: Mapping[str, str] | None = None) -> "Credentials":
@@ -123,33 +127,45 @@ class Token:
         self._looked_at = clock()
         self._stamp: object = None
         self._header = f"Bearer {token}"
+        self._problem = ""
         if file is not None:
-            try:
-                self._read(file)
-            except OSError as error:
-                raise CredentialsError(f"{file} cannot be read: {error.strerror}") from None
+            self._read(file)
 
     @property
     def header(self) -> str:
-        """What goes into the metadata `authorization`. A file that cannot be read now leaves the token as it was."""
+        """What goes into the metadata `authorization`.
+
+        A file that cannot be used now leaves the token as it was, which a warning in the log says once.
+        """
         now = self._clock()
         if self._file is not None and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
             try:
                 self._read(self._file)
-            except (OSError, CredentialsError):
-                return self._header
+                self._problem = ""
+            except CredentialsError as error:
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    _log.warning("token not renewed: %s; the last good one is sent until then", error)
         return self._header
 
     def _read(self, file: Path) -> None:
-        found = file.stat()
-        stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        if stamp == self._stamp:
-            return
-        words = file.read_text(encoding="utf-8", errors="replace").split()
-        if len(words) != 1 or not words[0].isascii():
-            raise CredentialsError(f"{file} must hold one token and nothing else")
+        try:
+            found = file.stat()
+            stamp = found.st_mtime_ns, found.st_size, found.st_ino
+            if stamp == self._stamp:
+                return
+            words = file.read_text(encoding="utf-8", errors="replace").split()
+        except OSError as error:
+            raise CredentialsError(f"{file} cannot be read: {error.strerror}") from None
+        if len(words) != 1 or not _is_token(words[0]):
+            raise CredentialsError(f"{file} must hold one token, of printable ASCII, and nothing else")
         self._stamp, self._header = stamp, f"Bearer {words[0]}"
+
+
+def _is_token(text: str) -> bool:
+    """Tells whether HTTP/2 could carry it: anything else fails every call, with an error that names no token."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _read(file: Path | None) -> bytes | None:
