@@ -59,8 +59,9 @@ def read_call(path: str, context: grpc.aio.ServicerContext[bytes, bytes], caller
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     remaining_s = context.time_remaining()
     deadline = None if remaining_s is None else time.monotonic() + remaining_s
-    caller = callers.identify(metadata.pop("authorization", ""))
-    return Call(path, deadline, request_id, metadata, context.peer(), caller.name), caller
+    peer = context.peer()
+    caller = callers.identify(metadata.pop("authorization", ""), peer)
+    return Call(path, deadline, request_id, metadata, peer, caller.name), caller
 
 
 def parse(request_type: type[Message], payload: bytes) -> Message:

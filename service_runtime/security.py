@@ -11,6 +11,8 @@ it up costs microseconds. A name may have several tokens, so that an old one goe
 its tokens have under way counts together. The file is read again when it changes. One that cannot be read, or has a
 mistake, changes nothing and is told in the log.
 
+Limits for all hold where a line names none; where nobody needs a token, a caller is the host that he calls from.
+
 `python -m service_runtime.security NAME` makes a token.
 """
 
@@ -23,7 +25,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -45,6 +47,22 @@ class UnusableFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one caller may have at most if nothing else is said of him.
+
+    Attributes:
+        max_concurrent: How many calls he may have under way, streams too; None for as many as there are.
+        max_message_bytes: How large a request of his may be; None for as large as any.
+    """
+
+    max_concurrent: int | None = None
+    max_message_bytes: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Rights:
     """What one token allows.
 
@@ -61,6 +79,21 @@ class Rights:
     max_message_bytes: int | None = None
 
 
+class CallCounts:
+    """What callers have under way, and how often one of them was over a limit of his.
+
+    Attributes:
+        running: Calls under way, by name or host of the caller; who has none may be absent.
+        refused: Calls that were refused, by the limit that they were over.
+    """
+
+    __slots__ = ("refused", "running")
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        self.refused = {"concurrency": 0, "message_bytes": 0}
+
+
 class Caller:
     """Who makes a call, as far as it is known.
 
@@ -68,22 +101,28 @@ class Caller:
         name: Of the caller; empty if nobody asked for it, or he gave none that is known.
     """
 
-    __slots__ = ("_refusal", "_rights", "_running", "name")
+    __slots__ = ("_counted_as", "_counts", "_refusal", "_rights", "name")
 
     def __init__(
-        self, rights: Rights, running: dict[str, int] | None = None, refusal: tuple[str, str] | None = None
+        self,
+        rights: Rights,
+        counts: CallCounts | None = None,
+        refusal: tuple[str, str] | None = None,
+        host: str = "",
     ) -> None:
         """Stores what he may do.
 
         Args:
             rights: What his token allows.
-            running: Calls under way, by name of the caller; None counts nothing.
+            counts: Where his calls are counted; None counts nothing.
             refusal: Why he may do nothing at all, as text and reason.
+            host: What he is told from others by if he has no name.
         """
         self.name = rights.name
         self._rights = rights
-        self._running = running
+        self._counts = counts
         self._refusal = refusal
+        self._counted_as = rights.name or host
 
     def authenticate(self) -> None:
         """Raises `Unauthenticated` if there is no token, or nobody knows it."""
@@ -107,50 +146,72 @@ class Caller:
         rights = self._rights
         if rights.methods is not None and method.rpartition("/")[2] not in rights.methods:
             raise PermissionDenied("this token is not for this method", reason="METHOD_NOT_ALLOWED")
-        if rights.max_message_bytes is not None and request_bytes > rights.max_message_bytes:
-            allowed = rights.max_message_bytes
-            raise TooLarge(f"the request has {request_bytes} bytes, and this token is for {allowed} at most")
-        if self._running is None:
+        counts = self._counts
+        if counts is None:
             return
-        running = self._running.get(rights.name, 0)
-        if rights.max_concurrent is not None and running >= rights.max_concurrent:
+        allowed = rights.max_message_bytes
+        if allowed is not None and request_bytes > allowed:
+            counts.refused["message_bytes"] += 1
+            raise TooLarge(
+                f"the request has {request_bytes} bytes, and this caller may send {allowed} at most",
+                metadata={"limit": "message_bytes", "allowed": str(allowed)},
+            )
+        running = counts.running.get(self._counted_as, 0)
+        allowed = rights.max_concurrent
+        if allowed is not None and running >= allowed:
+            counts.refused["concurrency"] += 1
             raise ResourceExhausted(
-                f"this caller has {running} calls under way, as many as he may",
+                f"this caller has {running} calls under way, and may have {allowed} at a time",
                 reason="TOO_MANY_CALLS",
                 retry_after_s=_RETRY_AFTER_S,
+                metadata={"limit": "concurrency", "allowed": str(allowed)},
             )
-        self._running[rights.name] = running + 1
+        counts.running[self._counted_as] = running + 1
 
     def leave(self) -> None:
         """Notes that a call that was let in has ended."""
-        if self._running is not None:
-            self._running[self._rights.name] -= 1
+        counts = self._counts
+        if counts is None:
+            return
+        running = counts.running[self._counted_as] - 1
+        if running:
+            counts.running[self._counted_as] = running
+        else:
+            # Hosts come and go, and nobody says how many there will be.
+            del counts.running[self._counted_as]
 
 
 ANYBODY = Caller(Rights(""))
 
 
 class Callers:
-    """All who may call, by a file of tokens; without a file it is anybody."""
+    """All who may call, by a file of tokens; without a file it is anybody.
 
-    def __init__(self, tokens_file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Stores where the tokens are; `clock` gives monotonic seconds."""
+    Attributes:
+        counts: What they have under way.
+    """
+
+    def __init__(
+        self,
+        tokens_file: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        """Stores where the tokens are; `clock` gives monotonic seconds, `limits` hold where the file names none."""
+        self.counts = CallCounts()
         self._file = tokens_file
         self._clock = clock
+        self._limits = limits
+        self._tells_hosts_apart = limits != NO_LIMITS
+        self._for_hosts = Rights("", None, limits.max_concurrent, limits.max_message_bytes)
         self._looked_at = 0.0
         self._stamp: object = None
         self._by_hash: dict[bytes, tuple[bytes, Caller]] = {}
-        self._running: dict[str, int] = {}
 
     @property
     def known_by_token(self) -> bool:
         """Whether callers need a token."""
         return self._file is not None
-
-    @property
-    def num_running(self) -> Mapping[str, int]:
-        """Calls under way, by name of the caller."""
-        return self._running
 
     def open(self) -> None:
         """Reads the file. Raises `UnusableFileError` if it cannot be read or has a mistake."""
@@ -158,10 +219,17 @@ class Callers:
             self._read(self._file)
             self._looked_at = self._clock()
 
-    def identify(self, authorization: str) -> Caller:
-        """Returns who calls, by the `authorization` of his call; if nobody knows him, one who may do nothing."""
+    def identify(self, authorization: str, peer: str) -> Caller:
+        """Returns who calls; if a token is needed and nobody knows him, one who may do nothing.
+
+        Args:
+            authorization: Of the call's metadata.
+            peer: Where the call comes from, as gRPC writes it: "ipv4:10.0.0.7:50122".
+        """
         if self._file is None:
-            return ANYBODY
+            if not self._tells_hosts_apart:
+                return ANYBODY
+            return Caller(self._for_hosts, self.counts, host=peer.rpartition(":")[0] or peer)
         now = self._clock()
         if now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
@@ -190,8 +258,18 @@ class Callers:
             raise UnusableFileError(f"{file} cannot be read: {error.strerror}") from error
         except ValueError:
             raise UnusableFileError(f"{file} is no text in UTF-8") from None
-        rights = read_tokens(text, str(file))
-        self._by_hash = {digest: (digest, Caller(each, self._running)) for digest, each in rights.items()}
+        self._by_hash = {
+            digest: (digest, Caller(self._within_limits(rights), self.counts))
+            for digest, rights in read_tokens(text, str(file)).items()
+        }
+
+    def _within_limits(self, rights: Rights) -> Rights:
+        """Returns the rights, with the limits for all where a line names none of its own."""
+        return replace(
+            rights,
+            max_concurrent=rights.max_concurrent or self._limits.max_concurrent,
+            max_message_bytes=rights.max_message_bytes or self._limits.max_message_bytes,
+        )
 
 
 _NOBODY: tuple[bytes, Caller] = (b"", ANYBODY)

@@ -30,7 +30,7 @@ from service_runtime.health import Health
 from service_runtime.metrics import Metrics
 from service_runtime.observation import Observation
 from service_runtime.reflection import GuardedReflection
-from service_runtime.security import Callers, UnusableFileError
+from service_runtime.security import NO_LIMITS, Callers, Limits, UnusableFileError
 
 __all__ = ["MAX_MESSAGE_BYTES", "Call", "Security", "Server", "Service", "StartError", "run", "snake_case"]
 
@@ -67,11 +67,13 @@ class Security:
         certificates: By which it speaks TLS; None speaks in the clear.
         tokens_file: Names who may call; None lets anybody.
         health_listen: host:port that answers grpc.health.v1 alone, in the clear; empty for none.
+        limits: What one caller may have at most where the file of tokens names nothing else.
     """
 
     certificates: CertificateFiles | None = None
     tokens_file: Path | None = None
     health_listen: str = ""
+    limits: Limits = NO_LIMITS
 
 
 class StartError(Exception):
@@ -114,11 +116,26 @@ class Server:
         self._options = options
         self._server: grpc.aio.Server | None = None
         self._security = security or Security()
-        self._callers = Callers(self._security.tokens_file)
+        self._callers = Callers(self._security.tokens_file, limits=self._security.limits)
         self._behaviours = Behaviours(observation or Observation(Metrics("process")), self._callers)
         self._health_server: grpc.aio.Server | None = None
         self.address = ""
         self.health_address = ""
+
+    def tell(self, metrics: Metrics) -> None:
+        """Tells of the limits that each caller has, under the area "rpc"."""
+        counts, area = self._callers.counts, metrics.area("rpc")
+        area.counter_of(
+            "over_caller_limit",
+            "Calls that were refused because their caller was over a limit of his, by the limit.",
+            lambda: {(limit,): number for limit, number in counts.refused.items()},
+            ["limit"],
+        )
+        area.gauge_of(
+            "busiest_caller_in_flight",
+            "Calls under way of the caller who has most; 0 where nobody is told from others.",
+            lambda: {(): max(list(counts.running.values()), default=0)},
+        )
 
     async def __aenter__(self) -> "Server":
         """Listens. Raises `StartError` if an address cannot be had, or a file of tokens or certificates not be used."""

@@ -19,12 +19,15 @@ from marquee.client.errors import CallError, read_error
 from structlog.testing import capture_logs
 
 from service_runtime.certificates import CertificateFiles
-from service_runtime.security import Callers, UnusableFileError, make_token, read_tokens
+from service_runtime.errors import ResourceExhausted, TooLarge
+from service_runtime.metrics import Metrics
+from service_runtime.security import ANYBODY, Callers, Limits, UnusableFileError, make_token, read_tokens
 from service_runtime.server import Security, Server, StartError
 from tests.service_runtime.echo import EchoHandlers
 from tests.service_runtime.secured import SAY_BACK, SAY_ON, line, say, server_of
 
 WEB, OLD_WEB, CANARY = "token-of-web", "old-token-of-web", "canary-token"
+PEER = "ipv4:10.0.0.7:50122"
 
 
 @pytest.fixture
@@ -149,6 +152,7 @@ async def test_a_caller_has_so_many_calls_at_a_time(guarded, handlers):
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
     assert error.retry_after_s > 0
+    assert (error.metadata["limit"], error.metadata["allowed"]) == ("concurrency", "2")
     handlers.error = ValueError("a failed call gives its place back too")
     for _ in range(3):
         assert (await refused(guarded.address, "token-of-small")).code is grpc.StatusCode.INTERNAL
@@ -162,7 +166,8 @@ async def test_a_caller_has_so_many_bytes_a_request(guarded):
     error = await refused(guarded.address, "token-of-small", request.SerializeToString())
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
-    assert "for 100 at most" in error.message
+    assert "may send 100 at most" in error.message
+    assert (error.metadata["limit"], error.metadata["allowed"]) == ("message_bytes", "100")
     assert error.retry_after_s is None
     await say(guarded.address, WEB, request.SerializeToString())
 
@@ -191,17 +196,17 @@ def test_tokens_are_taken_up_when_the_file_changes(tokens_file):
     callers = Callers(tokens_file, lambda: now)
     callers.open()
     tokens_file.write_text(line("web", "new"))
-    before = callers.identify(f"Bearer {WEB}").name, callers.identify("Bearer new").name
+    before = callers.identify(f"Bearer {WEB}", PEER).name, callers.identify("Bearer new", PEER).name
 
     now = 1.0
-    after = callers.identify(f"Bearer {WEB}").name, callers.identify("Bearer new").name
+    after = callers.identify(f"Bearer {WEB}", PEER).name, callers.identify("Bearer new", PEER).name
     with capture_logs() as logs:
         tokens_file.write_text(f"web {CANARY}\n")
         now = 2.0
-        broken = callers.identify("Bearer new").name
+        broken = callers.identify("Bearer new", PEER).name
         tokens_file.unlink()
         now = 3.0
-        gone = callers.identify("Bearer new").name
+        gone = callers.identify("Bearer new", PEER).name
 
     assert (before, after, broken, gone) == (("web", ""), ("", "web"), "web", "web")
     assert [entry["event"] for entry in logs] == ["tokens_refused", "tokens_refused"]
@@ -214,17 +219,82 @@ def test_a_caller_keeps_his_count_when_the_file_changes(tokens_file):
     now = 0.0
     callers = Callers(tokens_file, lambda: now)
     callers.open()
-    before = callers.identify(f"Bearer {WEB}")
+    before = callers.identify(f"Bearer {WEB}", PEER)
     before.enter(SAY_BACK, 0)
     tokens_file.write_text(line("web", WEB, "concurrency=1"))
     now = 1.0
 
-    with pytest.raises(Exception, match="1 calls under way"):
-        callers.identify(f"Bearer {WEB}").enter(SAY_BACK, 0)
+    with pytest.raises(ResourceExhausted, match="1 calls under way, and may have 1 at a time"):
+        callers.identify(f"Bearer {WEB}", PEER).enter(SAY_BACK, 0)
 
     before.leave()
-    callers.identify(f"Bearer {WEB}").enter(SAY_BACK, 0)
-    assert callers.num_running == {"web": 1}
+    callers.identify(f"Bearer {WEB}", PEER).enter(SAY_BACK, 0)
+    assert callers.counts.running == {"web": 1}
+
+
+def test_limits_for_all_hold_where_a_line_names_none(tokens_file):
+    """Who has limits of his own keeps them."""
+    callers = Callers(tokens_file, limits=Limits(max_concurrent=1, max_message_bytes=1000))
+    callers.open()
+    web, small = (callers.identify(f"Bearer {token}", PEER) for token in (WEB, "token-of-small"))
+
+    for each in (web, small, small):
+        each.enter(SAY_BACK, 100)
+
+    with pytest.raises(ResourceExhausted, match="may have 1 at a time"):
+        callers.identify(f"Bearer {OLD_WEB}", PEER).enter(SAY_BACK, 100)
+    with pytest.raises(TooLarge, match="1001 bytes, and this caller may send 1000"):
+        web.enter(SAY_BACK, 1001)
+    with pytest.raises(TooLarge, match="may send 100 at most"):
+        small.enter(SAY_BACK, 101)
+
+
+def test_where_nobody_needs_a_token_a_caller_is_his_host():
+    """All connections of a host count together, and those of another do not; who has left is not remembered."""
+    callers = Callers(None, limits=Limits(max_concurrent=1))
+    first = callers.identify("", "ipv4:10.0.0.7:50122")
+    first.enter(SAY_BACK, 0)
+    other = callers.identify("", "ipv6:%5Bfd00::8%5D:40001")
+    other.enter(SAY_BACK, 0)
+
+    with pytest.raises(ResourceExhausted):
+        callers.identify("", "ipv4:10.0.0.7:50123").enter(SAY_BACK, 0)
+
+    first.leave()
+    callers.identify("", "ipv4:10.0.0.7:50124").enter(SAY_BACK, 0)
+    assert callers.counts.running == {"ipv4:10.0.0.7": 1, "ipv6:%5Bfd00::8%5D": 1}
+    other.leave()
+    assert callers.counts.running == {"ipv4:10.0.0.7": 1}
+
+
+def test_without_limits_nobody_is_told_from_others():
+    """So that it costs nothing where nobody asked for it."""
+    assert Callers(None).identify("", PEER) is ANYBODY
+
+
+async def test_a_host_over_its_limits_is_told_so_and_counted(handlers):
+    """RESOURCE_EXHAUSTED names the limit; who looks at the metrics sees how many calls were refused, by which."""
+    handlers.gate = asyncio.Event()
+    metrics = Metrics("echo")
+    async with server_of(handlers, Security(limits=Limits(max_concurrent=1, max_message_bytes=50))) as server:
+        server.tell(metrics)
+        running = asyncio.create_task(say(server.address))
+        await calls_arrive(handlers, 1)
+
+        busiest = metrics.registry.get_sample_value("marquee_rpc_busiest_caller_in_flight")
+        over = [await refused(server.address), await refused(server.address, payload=b"x" * 51)]
+        handlers.gate.set()
+        await running
+
+    assert [(error.code, error.metadata["limit"], error.retry_after_s) for error in over] == [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "concurrency", 0.5),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "message_bytes", None),
+    ]
+    assert busiest == 1
+    for limit in ("concurrency", "message_bytes"):
+        name = "marquee_rpc_over_caller_limit_total"
+        assert metrics.registry.get_sample_value(name, {"limit": limit}) == 1
+    assert metrics.registry.get_sample_value("marquee_rpc_busiest_caller_in_flight") == 0
 
 
 @pytest.mark.parametrize(
