@@ -1,14 +1,15 @@
 """Decides when waiting requests become one batch. Knows time, rows and priorities; knows no tensor, movie or RPC.
 
-The policy is work-conserving: a request that finds the device idle leaves at once. One that finds it busy joins the
-batch that forms meanwhile; that batch is held for a small gap after its first request came, because a server hands over
-one request per turn of its loop, so that a batch that leaves the moment the device is free has 1.2 of them.
+A request that finds the device idle leaves at once. One that finds it busy, or a batch just gone, joins the batch that
+forms; how long that one is held is told by `Pacing`.
 """
 
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
+
+from model_service.pacing import Pacing
 
 Payload = TypeVar("Payload")
 
@@ -44,7 +45,7 @@ class Release(StrEnum):
     """Its first request found the device idle."""
     FULL = "full"
     HELD = "held"
-    """Its first request found the device busy; the gap is over and there is a place on the device."""
+    """Its first request found the device busy, or a batch just gone; the gap is over and there is a place."""
 
 
 class Drop(StrEnum):
@@ -64,7 +65,7 @@ class BatchingKnobs:
     Attributes:
         max_batch_rows: Rows of a batch at most, unless a single request has more.
         max_waiting_rows: Rows that may wait, for each priority separately.
-        gap_s: How long a batch is held, counted from its first request, if that one found the device busy.
+        gap_s: How long a batch is held that is held for company, counted from its first request; see `Pacing`.
         max_in_flight: Batches under way at once: with two, one reads features while the other is on the device.
         bulk_patience_s: A bulk request that has waited so long goes before interactive ones that came after it.
     """
@@ -99,6 +100,7 @@ class WaitingRoom(Generic[Payload]):
         self._knobs = knobs
         self._queues: dict[Priority, deque[Ticket[Payload]]] = {priority: deque() for priority in Priority}
         self._rows = dict.fromkeys(Priority, 0)
+        self._pacing = Pacing(knobs.gap_s)
         self._held_until = 0.0
         self._in_flight = 0
         self._mean_duration_s = 0.0
@@ -136,9 +138,8 @@ class WaitingRoom(Generic[Payload]):
                 self.dropped[Drop.REFUSED] += 1
                 raise QueueFullError(self._retry_after_s())
         if self.waiting_rows == 0:
-            idle = self._in_flight == 0
-            self._held_until = ticket.arrived if idle else ticket.arrived + self._knobs.gap_s
-            self._release = Release.IDLE if idle else Release.HELD
+            self._held_until = self._pacing.hold_until(ticket.arrived, self._in_flight)
+            self._release = Release.HELD if self._in_flight or self._held_until > ticket.arrived else Release.IDLE
         self._queues[ticket.priority].append(ticket)
         self._rows[ticket.priority] += ticket.rows
         return dropped
@@ -161,6 +162,7 @@ class WaitingRoom(Generic[Payload]):
             return [], dropped
         batch = self._compose(now)
         self._in_flight += 1
+        self._pacing.note_left(now, len(batch))
         self._held_until = now
         self.released[Release.FULL if full else self._release] += 1
         self._release = Release.HELD

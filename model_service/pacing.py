@@ -1,0 +1,37 @@
+"""Decides how long a batch is held for company. Knows times and counts; knows no queue, no row and no priority.
+
+A server hands over one request per turn of its loop, so that batches that leave at once have one or two of them, and
+each costs about as much as one of sixteen. A request that finds the device busy waits anyway, so its batch is held for
+a small gap. Where answers are made faster than requests are handed over, though, the device is never found busy; so it
+counts as busy for one gap after a batch left. To hold a request then is a bet that others come: after one that was lost
+the next ones are not made, so that who asks one question after another hardly ever waits.
+"""
+
+_NOT_HELD_AFTER_A_LOST_BET = 32
+"""Batches. A lone caller pays one gap for each 33 answers; among many, a bet lost by chance costs 32 small batches."""
+
+
+class Pacing:
+    """When a batch that begins to form may leave. Time is always an argument, in monotonic seconds."""
+
+    def __init__(self, gap_s: float) -> None:
+        """Stores the gap."""
+        self._gap_s = gap_s
+        self._last_left = -float("inf")
+        self._is_bet = False
+        self._not_held = 0
+
+    def hold_until(self, arrived: float, num_in_flight: int) -> float:
+        """Returns when a batch may leave whose first request came now, and found so many batches under way."""
+        is_just_gone = arrived < self._last_left + self._gap_s
+        self._is_bet = num_in_flight == 0 and is_just_gone and self._not_held == 0
+        return arrived + self._gap_s if num_in_flight or self._is_bet else arrived
+
+    def note_left(self, now: float, num_requests: int) -> None:
+        """Notes that a batch left."""
+        self._last_left = now
+        if self._is_bet and num_requests == 1:
+            self._not_held = _NOT_HELD_AFTER_A_LOST_BET
+        elif self._not_held:
+            self._not_held -= 1
+        self._is_bet = False
