@@ -35,6 +35,7 @@ def pipelined(
     patience_s: float = PATIENCE_S,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    rng: random.Random | None = None,
 ) -> Iterator[tuple[RequestT, Any]]:
     """Yields requests with their answers, in the order of the requests.
 
@@ -48,12 +49,14 @@ def pipelined(
             the first answer on: a service that was never there is not waited for.
         sleep: Waits for so many seconds.
         clock: Gives monotonic seconds.
+        rng: Varies the waits; None: one of its own.
 
     Raises:
         grpc.RpcError: A call failed; those under way are let go, and may or may not have been carried out.
     """
     under_way: deque[tuple[RequestT, Any]] = deque()
     answered = False
+    rng = rng or random.Random()
 
     def oldest() -> tuple[RequestT, Any]:
         nonlocal answered
@@ -67,7 +70,7 @@ def pipelined(
                 if not answered or error.code() not in _WORTH_ANOTHER_TRY or clock() > give_up:
                     raise
             # Of a length by chance, so that several loaders do not come back as one.
-            sleep(wait_s * random.uniform(0.5, 1.0))
+            sleep(wait_s * rng.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             answer = call.future(request, timeout=timeout_s)
         answered = True

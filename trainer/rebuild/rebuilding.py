@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import structlog
+
 from trainer.errors import TrainerError
 from trainer.fits import Progress, silent
 from trainer.promotion import (
@@ -29,8 +31,11 @@ from trainer.rebuild.taking import Base, take
 from trainer.snapshot import Snapshot, hash_of_data
 from trainer.training import DEFAULT_MODEL, Request, train
 from two_tower import checkpoint as checkpoints
+from two_tower.errors import TwoTowerError
 from two_tower.manifest import Manifest
 from two_tower.registry import Registry
+
+_log = structlog.get_logger(__name__)
 
 Told = Callable[[str], None]
 """Is told the name of a step."""
@@ -281,7 +286,11 @@ class Rebuild:
     def _made(self, run: Run, material: _Material, request: Request) -> str:
         """Trains a checkpoint, unless the process that was killed had made it already."""
         for version in reversed(self._registry.versions()):
-            manifest = checkpoints.read_manifest(self._registry.path_of(version))
+            try:
+                manifest = checkpoints.read_manifest(self._registry.path_of(version))
+            except TwoTowerError as error:
+                _log.warning("a checkpoint of the registry cannot be read", version=version, error=str(error))
+                continue
             if manifest.created_at_ms < run.started_at_ms:
                 break
             same = (manifest.model, manifest.trained_rows.holdout, manifest.seed, manifest.data_sha256)

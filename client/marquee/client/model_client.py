@@ -53,6 +53,7 @@ class ModelClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         calls_in_flight: int = DEFAULT_CALLS_IN_FLIGHT,
         users_together: int = DEFAULT_USERS_TOGETHER,
+        rng: random.Random | None = None,
     ) -> None:
         """Stores whom to ask; the first question connects.
 
@@ -62,7 +63,9 @@ class ModelClient:
             calls_in_flight: Calls under way at a time; while they are, questions gather. More spread over more
                 replicas, fewer gather more. One for each replica, and at least two, is right.
             users_together: Users in one call.
+            rng: Varies the waits before another try; None: one of its own.
         """
+        self._rng = rng or random.Random()
         self._owned = open_channel(target) if isinstance(target, str) else None
         self._stub = cast("ModelServiceAsyncStub", ModelServiceStub(cast(Any, self._owned or target)))
         self._timeout_s = timeout_s
@@ -258,7 +261,7 @@ class ModelClient:
                     grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WAITING} questions of this client wait already"
                 ) from error
             except CallError as error:
-                wait_s = _CURRENT_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
+                wait_s = _CURRENT_WAIT_S * 2**attempt * self._rng.uniform(0.5, 1.0)
                 if error.reason != "USER_NOT_CURRENT" or attempt == _CURRENT_TRIES or left_s(deadline) < wait_s:
                     raise
                 await asyncio.sleep(wait_s)

@@ -177,6 +177,17 @@ def test_the_log_is_held_until_the_snapshot_is_durable(looped: Looped, raw_redis
     assert seen[:3] == [("snapshot", True), ("journal of snapshot", True), ("position", False)]
 
 
+def test_a_checkpoint_that_cannot_be_read_stops_nobody(looped: Looped) -> None:
+    """Somebody's damaged folder is no reason to keep a label on what is old."""
+    looped.begin()
+    looped.feed(looped.new)
+    (looped.registry.path / "99990101-000000-000").mkdir()
+
+    result = looped.rebuild(replace(PLAN, model="popular", forced="a new kind of model"))
+
+    assert result.outcome == "promoted"
+
+
 def test_old_snapshots_and_checkpoints_go(looped: Looped) -> None:
     """Of snapshots and of versions of the label as many are kept as was asked for, and the last candidate."""
     first = looped.begin()
