@@ -6,29 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
+from tests.trainer.command_runs import run
 from tests.trainer.recording_services import recording_features, served, three_star_model
-from trainer.commands.app import make_app
 from trainer.synthesis.dataset_synthesis import SynthesisPlan
 from trainer.synthesis.folder_writer import write_synthetic
 from two_tower.registry import Registry
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*arguments: object) -> Ran:
-    result = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(make_app(), [str(each) for each in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from marquee.client.credentials import Credentials
 from trainer.commands.data_options import read_options
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import RegistryOption
+from trainer.commands.service_options import DEFAULT_FEATURE_SERVICE, FeatureServiceOption
 from trainer.data_cache import DATASET_NAMES
 from trainer.download import Downloader, licence_of
 from trainer.fits import Progress
@@ -53,9 +54,7 @@ def bootstrap_command(
     data_dir: Annotated[
         Path, typer.Option("--data-dir", metavar="DIR", help="Keeps made and fetched data, and what was published.")
     ] = Path("data"),
-    feature_service: Annotated[
-        str, typer.Option("--feature-service", metavar="HOST:PORT", help="Where feature_service listens.")
-    ] = "127.0.0.1:50051",
+    feature_service: FeatureServiceOption = DEFAULT_FEATURE_SERVICE,
     model: Annotated[str, typer.Option("--model", help="Which model.")] = DEFAULT_MODEL,
     retrain: Annotated[
         bool, typer.Option("--retrain", help=f"Publish the data again and rebuild: {STABLE} moves if that is no worse.")

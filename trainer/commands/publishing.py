@@ -20,6 +20,7 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import DEFAULT_CHECKPOINT, CheckpointOption, RegistryOption, resolve_version
+from trainer.commands.service_options import DEFAULT_FEATURE_SERVICE, FeatureServiceOption
 from trainer.dataset import Dataset, Interactions
 from trainer.errors import TrainerError
 from trainer.fits import Progress
@@ -43,9 +44,7 @@ def publish_command(
     data: DataOption,
     registry: RegistryOption,
     checkpoint: CheckpointOption = DEFAULT_CHECKPOINT,
-    feature_service: Annotated[
-        str, typer.Option("--feature-service", metavar="HOST:PORT", help="Where feature_service listens.")
-    ] = "127.0.0.1:50051",
+    feature_service: FeatureServiceOption = DEFAULT_FEATURE_SERVICE,
     all_rows: Annotated[
         bool, typer.Option("--all", help="Held-out rows too; marks the store as not for evaluation.")
     ] = False,

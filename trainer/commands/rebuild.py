@@ -28,6 +28,7 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import RegistryOption
+from trainer.commands.service_options import DEFAULT_FEATURE_SERVICE, FeatureServiceOption
 from trainer.errors import TrainerError
 from trainer.fits import Progress, fit_function, silent
 from trainer.fits.options import parse_options
@@ -52,9 +53,7 @@ def register(app: typer.Typer) -> None:
 
 def rebuild_command(
     registry: RegistryOption,
-    feature_service: Annotated[
-        str, typer.Option("--feature-service", metavar="HOST:PORT", help="Where feature_service listens.")
-    ] = "127.0.0.1:50051",
+    feature_service: FeatureServiceOption = DEFAULT_FEATURE_SERVICE,
     label: Annotated[str, typer.Option("--label", help="The label that the winner takes.")] = STABLE,
     every: Annotated[
         str | None, typer.Option("--every", metavar="6h", help="Go on for ever: 90s, 30m, 6h or 1d between beginnings.")

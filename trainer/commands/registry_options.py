@@ -13,6 +13,7 @@ CheckpointOption = Annotated[
     str, typer.Option("--checkpoint", metavar="VERSION", help="Version of the checkpoint, or a label that names one.")
 ]
 
+
 DEFAULT_CHECKPOINT = STABLE
 
 

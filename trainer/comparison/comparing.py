@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.comparison.bootstrap import Interval, UserSums, paired_interval
 from trainer.comparison.cell import Answers, Cell, Task
@@ -196,10 +195,6 @@ def _row(name: str, plan: Plan, cells: Mapping[tuple[str, int], Cell], view: str
         float(np.mean(sizes)) if sizes else None,
         max(cell.costs.memory_mib for cell in own),
     )
-
-
-def _deviation(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _intervals(name: str, plan: Plan, cells: Mapping[tuple[str, int], Cell], view: str | None) -> dict[str, Interval]:

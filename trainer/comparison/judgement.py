@@ -24,7 +24,6 @@ from trainer.metrics import (
     rmse,
 )
 
-INTERVAL_LEVEL = 0.8
 INTERVAL_DEVIATIONS = 1.2816
 """A normal variable lies within so many standard deviations of its mean four times out of five."""
 KNOWN_BOUNDS = (0, 1, 5, 20, 50, 200)

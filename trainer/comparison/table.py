@@ -7,7 +7,6 @@ from trainer.comparison.comparing import Comparison, Row
 from trainer.comparison.judgement import METRIC_NAMED, Metric
 
 HEADLINE = ("rmse", "mse", "mae", "ndcg", "recall", "mrr", "coverage", "gini")
-UNCLIPPED = ("rmse", "unclipped_rmse", *HEADLINE[1:])
 PAIRED = ("rmse", "mae", "ndcg", "recall", "mrr")
 NONE = "-"
 HOW_TO_READ = (

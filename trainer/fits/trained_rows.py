@@ -10,7 +10,7 @@ from torch import Tensor
 from trainer.dataset import Dataset, Interactions
 from two_tower.features import FeatureEncoder
 from two_tower.movie_columns import MovieColumns
-from two_tower.user_columns import Histories, Profiles, UserColumns
+from two_tower.user_columns import Histories, Profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +78,6 @@ class TrainedRows:
             rows.ratings[order],
             rows.event_times_ms[order],
             np.ones(self.num_users, np.bool_),
-        )
-
-    def as_strangers(self, first: int, last: int, histories: Histories) -> UserColumns:
-        """Returns users first up to last with their profiles and the given histories, and without their ids."""
-        events = slice(histories.offsets[first], histories.offsets[last])
-        return UserColumns(
-            [None] * (last - first),
-            Profiles(
-                self.profiles.genders[first:last], self.profiles.ages[first:last], self.profiles.occupations[first:last]
-            ),
-            Histories(
-                histories.offsets[first : last + 1] - histories.offsets[first],
-                histories.movie_numbers[events],
-                histories.ratings[events],
-                histories.event_times_ms[events],
-                histories.complete[first:last],
-            ),
         )
 
 

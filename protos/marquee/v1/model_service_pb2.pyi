@@ -167,9 +167,11 @@ class ModelSelector(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """Exactly this version."""
+    """Exactly this version. It must be in memory: one that a served label names, tries, or named before."""
     label: _builtins.str
-    """The version that this label names now."""
+    """The version that this label names now; of a label with a canary, PredictRating and TopK are answered by the canary
+    for its share of the users.
+    """
     def __init__(
         self,
         *,

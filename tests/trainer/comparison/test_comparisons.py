@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from trainer.commands.app import make_app
+from tests.trainer.command_runs import run
 from trainer.comparison import cell_process
 from trainer.comparison.cell import RECORD, load
 from trainer.comparison.comparing import Plan, lay_out, make_tasks
@@ -33,22 +32,6 @@ with np.load(sys.argv[1] + "/question.npz") as question:
     said = {"wall_s": 1.5, "cpu_s": 2.5, "notes": ["nines: always 9"]}
     np.savez(sys.argv[1] + "/answer.npz", ratings=ratings, lists=lists, **said)
 """
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*arguments: object) -> Ran:
-    result = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(make_app(), [str(each) for each in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import torch
 
 from tests.two_tower.marquee_by_hand import (
     COLD,
-    MOVIES,
     NAN,
     UNTIL_MS,
     a_user,
@@ -19,18 +18,6 @@ from tests.two_tower.marquee_by_hand import (
 )
 from two_tower.models.marquee import Marquee
 from two_tower.serving import MovieEmbeddings
-
-
-@pytest.fixture(scope="module")
-def model() -> Marquee:
-    """The model."""
-    return make_model()
-
-
-@pytest.fixture(scope="module")
-def movies(model: Marquee) -> MovieEmbeddings:
-    """Its catalogue."""
-    return model.embed_movies(MOVIES)
 
 
 def test_a_deviation_adds_what_is_unknown_of_user_and_movie_to_the_noise(

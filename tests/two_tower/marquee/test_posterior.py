@@ -27,18 +27,6 @@ from two_tower.movie_columns import MovieColumns
 from two_tower.serving import MovieEmbeddings
 
 
-@pytest.fixture(scope="module")
-def model() -> Marquee:
-    """The model."""
-    return make_model()
-
-
-@pytest.fixture(scope="module")
-def movies(model: Marquee) -> MovieEmbeddings:
-    """Its catalogue."""
-    return model.embed_movies(MOVIES)
-
-
 @pytest.mark.parametrize("count", [1, 3, 20, 290])
 def test_a_stranger_is_the_posterior_mean_of_his_ratings(model: Marquee, movies: MovieEmbeddings, count: int) -> None:
     """Written out as a textbook regression, movie by movie, in double precision."""

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from tests.two_tower.marquee_by_hand import (
-    MOVIES,
     NAN,
     UNTIL_MS,
     a_user,
@@ -20,18 +19,6 @@ from tests.two_tower.marquee_by_hand import (
 from two_tower.models.marquee import Marquee
 from two_tower.serving import MovieEmbeddings
 from two_tower.user_columns import UserColumns
-
-
-@pytest.fixture(scope="module")
-def model() -> Marquee:
-    """The model."""
-    return make_model()
-
-
-@pytest.fixture(scope="module")
-def movies(model: Marquee) -> MovieEmbeddings:
-    """Its catalogue."""
-    return model.embed_movies(MOVIES)
 
 
 def test_memories_advance_as_if_recomputed(movies: MovieEmbeddings) -> None:
