@@ -35,6 +35,7 @@ from feature_service.users import Users
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
+from service_runtime.pending_calls import derived_options
 from service_runtime.server import Server, Service, StartError, run
 
 
@@ -73,6 +74,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
         tell_store(observed.metrics, measure, now_ms)
         tell_changes(observed.metrics, changes)
         tell_events(observed.metrics, handlers.event_outcomes)
+        pending = await derived_options(settings.max_pending_calls, settings.pending_wait_ms / 1000)
         server = Server(
             [service],
             health,
@@ -80,6 +82,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             drain_timeout_s=settings.drain_timeout_s,
             observation=observed.calls,
             security=settings.security(),
+            options=pending,
         )
         yield await stack.enter_async_context(server)
 

@@ -35,6 +35,7 @@ from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
 from service_runtime.observation import Observation
+from service_runtime.pending_calls import derived_options
 from service_runtime.server import Server, Service, run
 from service_runtime.settings import OFF
 from two_tower.registry import Registry
@@ -48,6 +49,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     """Serves until the context is left; it is entered as soon as the port is open, ready or not."""
     rng = random.Random()
     health = Health([SERVICE.full_name], DEPENDENCIES)
+    pending = await derived_options(settings.max_pending_calls, settings.pending_wait_ms / 1000)
     registry = Registry(settings.registry)
     with (
         observing("model", settings, settings.metrics_listen) as observed,
@@ -122,6 +124,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                         drain_timeout_s=settings.drain_timeout_s,
                         observation=observed.calls,
                         security=settings.security(),
+                        options=pending,
                     ) as server,
                 ):
                     following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]

@@ -85,6 +85,21 @@ class ServiceSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
 
+    pending_wait_ms: float = Field(
+        default=80.0,
+        gt=0,
+        le=60_000,
+        description="How long a call may wait before the service takes it, in milliseconds, by what an empty call "
+        "costs this machine at the start; calls beyond are refused by gRPC with CANCELLED, at almost no cost.",
+    )
+    max_pending_calls: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many calls may wait before the service takes them; a growing share is refused from half of it "
+        "on. By default what …_PENDING_WAIT_MS comes to.",
+    )
+
     tls_cert_file: ReadableFile | None = Field(
         default=None,
         description="Certificate (PEM) by which our port speaks TLS, with those of who signed it; read again when "

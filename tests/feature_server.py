@@ -27,7 +27,7 @@ async def until_ready(channel: grpc.aio.Channel, timeout_s: float = 30.0) -> Non
 @pytest.fixture
 async def feature_address(redis_settings: dict[str, Any]) -> AsyncIterator[str]:
     """host:port of a feature_service whose store is empty."""
-    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0, max_pending_calls=1000)
     async with serving(settings) as server:
         async with open_channel(server.address) as channel:
             await until_ready(channel)

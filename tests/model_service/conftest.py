@@ -109,6 +109,7 @@ def start(registry, features):
             "registry_poll_s": 0.05,
             "admin_listen": "off",
             "drain_timeout_s": 1.0,
+            "max_pending_calls": 1000,
         }
         model_settings = ModelSettings(**{**given, **settings})
         async with serve(model_settings) as server, open_channel(server.address) as channel:

@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+NOT_TAKEN = "NOT_TAKEN"
+"""Reason of a call that no handler ever saw: more callers wait than can be answered in time, or the service leaves."""
+
+_NOT_TAKEN = "the service did not take the call: too many wait, or it leaves; nothing was done, come back later"
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -73,6 +78,9 @@ def read_error(error: grpc.RpcError) -> CallError:
         if key == "grpc-status-details-bin":
             payload = value if isinstance(value, bytes) else value.encode("latin-1")
             return CallError(error.code(), _read_details(message, payload))
+    if error.code() is grpc.StatusCode.CANCELLED and not (isinstance(error, grpc.Future) and error.cancelled()):
+        # Nobody here cancelled it, and no handler of ours ends a call so: gRPC did, before any handler saw it.
+        return CallError(error.code(), _Details(_NOT_TAKEN, NOT_TAKEN))
     return CallError(error.code(), _Details(message))
 
 
