@@ -17,7 +17,7 @@ from feature_service.import_plan import ImportColumns
 from feature_service.movie_messages import check_upserts, merge_upserts, to_message
 from feature_service.movie_pages import page_of
 from feature_service.store import StoreMarks
-from feature_service.user_answers import add_full_users, user_columns
+from feature_service.user_answers import add_full_users, add_user_columns
 from feature_service.users import Users
 from service_runtime.errors import NotFound, Violation
 from service_runtime.server import Call
@@ -71,11 +71,10 @@ class FeatureHandlers:
             catalogue_id=stored.pointer.catalogue_id, catalogue_version=stored.pointer.version
         )
         if query.columns:
-            columns = user_columns(stored.rows, query.history_limit, include_seen=query.include_seen)
-            reply.columns.CopyFrom(columns)
+            add_user_columns(reply, stored, query.history_limit, include_seen=query.include_seen)
         else:
             mirror = await self._catalogue.at_least(stored.pointer)
-            add_full_users(reply, query.user_ids, stored.rows, mirror, query.history_limit)
+            add_full_users(reply, query.user_ids, stored.rows(), mirror, query.history_limit)
         return reply
 
     async def batch_get_movies(self, request: pb2.BatchGetMoviesRequest, call: Call) -> pb2.BatchGetMoviesResponse:

@@ -42,6 +42,7 @@ MAX_CLEAR_FIELDS = 32
 MAX_EXPORT_PAGE = 10_000
 MAX_EXPORT_NAME_BYTES = 64
 _TEXT_BYTES = {"gender": 32, "occupation": 64, "zip": 32}
+_VIEWS = frozenset(pb2.UserView.values())
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -98,8 +99,9 @@ class Violations:
         self.count(path, len(values), highest)
         if len(values) > highest:
             return
-        for position, value in enumerate(values):
-            self.external_id(f"{path}[{position}]" + (f".{within}" if within else ""), value)
+        if not _all_plain(values):
+            for position, value in enumerate(values):
+                self.external_id(f"{path}[{position}]" + (f".{within}" if within else ""), value)
         if distinct:
             self.distinct(path, values)
 
@@ -141,25 +143,32 @@ class CheckedEvent:
     violations: Sequence[Violation]
 
 
+def _all_plain(ids: Sequence[str]) -> bool:
+    """Tells that ids are sound because they are short and of printable ASCII; others may be sound as well."""
+    joined = "".join(ids)
+    return joined.isascii() and joined.isprintable() and all(ids) and max(map(len, ids), default=0) <= MAX_ID_BYTES
+
+
 def users_query(request: pb2.BatchGetUsersRequest, window: int) -> UsersQuery:
     """Checks BatchGetUsers."""
     wrong = Violations()
     columns = request.view == pb2.USER_VIEW_COLUMNS
-    if request.view not in pb2.UserView.values():
+    user_ids = list(request.user_ids)  # each use of a message's own list makes its strings anew
+    if request.view not in _VIEWS:
         wrong.add("view", f"must be one of {', '.join(pb2.UserView.keys())}, not {request.view}")
-    wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=False)
+    wrong.ids("user_ids", user_ids, MAX_USERS, distinct=False)
     limit = request.history_limit if request.HasField("history_limit") else window
     if limit > MAX_HISTORY_LIMIT:
         wrong.add("history_limit", f"must be 0 to {MAX_HISTORY_LIMIT}")
     most = MAX_ENTRIES_COLUMNS if columns else MAX_ENTRIES_FULL
-    if len(request.user_ids) * limit > most:
-        wrong.add("user_ids", f"{len(request.user_ids)} users x {limit} entries is above {most}")
+    if len(user_ids) * limit > most:
+        wrong.add("user_ids", f"{len(user_ids)} users x {limit} entries is above {most}")
     if request.include_seen and not columns:
         wrong.add("include_seen", "needs view USER_VIEW_COLUMNS")
-    if request.include_seen and len(request.user_ids) > MAX_USERS_WITH_SEEN:
+    if request.include_seen and len(user_ids) > MAX_USERS_WITH_SEEN:
         wrong.add("user_ids", f"must have at most {MAX_USERS_WITH_SEEN} entries with include_seen")
     wrong.raise_if_any()
-    return UsersQuery(request.user_ids, limit, columns, request.include_seen)
+    return UsersQuery(user_ids, limit, columns, request.include_seen)
 
 
 def movie_ids(request: pb2.BatchGetMoviesRequest) -> Sequence[str]:

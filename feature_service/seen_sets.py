@@ -68,14 +68,15 @@ def unpack_seen_sets(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numb
     Raises:
         FormatError: Another build wrote one of them.
     """
+    found = {value[0] for value in values if value}
+    if found <= {SEEN_DELTAS}:
+        return _unpack_deltas(values)
+    if not found <= {SEEN_BITMAP, SEEN_DELTAS}:
+        raise FormatError(f"a seen set has format {max(found)}, this build knows {SEEN_BITMAP} and {SEEN_DELTAS}")
     kinds: dict[int, list[int]] = {SEEN_BITMAP: [], SEEN_DELTAS: []}
     for at, value in enumerate(values):
-        if len(value) > 1:
-            if value[0] not in kinds:
-                raise FormatError(f"a seen set has format {value[0]}, this build knows {SEEN_BITMAP} and {SEEN_DELTAS}")
+        if value:
             kinds[value[0]].append(at)
-    if not kinds[SEEN_BITMAP]:
-        return _unpack_deltas(values)
     bitmaps, bitmap_lengths = _unpack_bitmaps([values[at] for at in kinds[SEEN_BITMAP]])
     deltas, delta_lengths = _unpack_deltas([values[at] for at in kinds[SEEN_DELTAS]])
     lengths = np.zeros(len(values), np.int64)
@@ -126,20 +127,25 @@ def _unpack_bitmaps(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbe
 
 
 def _unpack_deltas(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbers]:
-    body = np.frombuffer(b"".join([value[1:] for value in values]), np.uint8)
-    at = np.flatnonzero(body < 0x80)  # the last byte of each number
-    ends = np.searchsorted(at, np.cumsum([max(0, len(value) - 1) for value in values]))
+    body = np.frombuffer(b"".join(values), np.uint8)
+    at = np.flatnonzero(body < 0x80)  # the last byte of each number; the format that a value begins with looks like one
+    ends = np.searchsorted(at, np.cumsum(np.fromiter(map(len, values), np.int64, len(values))))
     lengths = ends.copy()
     lengths[1:] -= ends[:-1]
-    if not len(at):
-        return np.zeros(0, np.uint32), lengths
-    num_bytes = at.copy()
-    num_bytes[1:] -= at[:-1]
-    num_bytes[0] += 1
-    deltas = body[at].astype(np.int64)
-    for place in range(1, int(num_bytes.max())):
-        longer = np.flatnonzero(num_bytes > place)
+    deltas = body[at].astype(np.uint32)
+    num_bytes = at[1:] - at[:-1]  # of the second number on: the first is a format
+    longer, place = np.flatnonzero(num_bytes > 1) + 1, 1
+    while len(longer):
         deltas[longer] = deltas[longer] << 7 | (body[at[longer] - place] & 0x7F)
-    sums = np.cumsum(deltas)
-    firsts = np.minimum(ends - lengths, len(at) - 1)  # of an empty set any does
-    return (sums - np.repeat(sums[firsts] - deltas[firsts], lengths)).astype(np.uint32), lengths
+        place += 1
+        longer = longer[num_bytes[longer - 1] > place]
+    # Of all sets; that it overflows does not matter, because what is taken off below did so too.
+    sums = np.cumsum(deltas, dtype=np.uint32)
+    is_filled = lengths > 0
+    formats = (ends - lengths)[is_filled]
+    lengths -= is_filled
+    is_number = np.ones(len(at), np.bool_)
+    is_number[formats] = False
+    numbers = sums[is_number]
+    numbers -= np.repeat(sums[formats], lengths[is_filled])
+    return numbers, lengths

@@ -5,6 +5,7 @@ Knows no user, movie or event.
 
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 
 from feature_service import keys
 from feature_service.redis_link import RedisLink
@@ -80,4 +81,10 @@ class StoreMarks:
 
 def user_version(epoch: str, partition: int, counter: int) -> str:
     """Returns a user version; marquee.client.user_version reads and compares them."""
-    return f"{epoch}.{partition}.{counter}"
+    return version_prefixes(epoch)[partition] + str(counter)
+
+
+@lru_cache(maxsize=8)
+def version_prefixes(epoch: str) -> tuple[str, ...]:
+    """Returns with what the user versions of each partition begin; the counter follows."""
+    return tuple(f"{epoch}.{partition}." for partition in range(keys.NUM_PARTITIONS))

@@ -1,7 +1,6 @@
 """Lays users out for callers: typed fields, or arrays for a whole batch. Knows values and messages; knows no Redis."""
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from feature_service.catalogue import Mirror
 from feature_service.seen_sets import unpack_seen_sets
-from feature_service.users import StoredUser
-from feature_service.value_format import ENTRY, entries_of, unpack_profile
+from feature_service.stored_users import EXPIRED, FOUND, NOT_FOUND, StoredUser, StoredUsers
+from feature_service.value_format import ENTRY, unpack_profile
 from service_runtime.server import MAX_MESSAGE_BYTES
 
 # Four bytes each: 2.8 MB of an answer, which leaves room for 250 histories of the usual window, 0.8 MB.
@@ -20,12 +19,17 @@ MAX_SEEN_NUMBERS = 700_000
 _SEEN_BYTES_AT_ONCE = 200_000
 # What the answer holds beside its columns, and the framing of all its fields.
 _RESERVE_BYTES = 4096
+_STATUSES = {
+    FOUND: user_pb2.USER_STATUS_FOUND,
+    NOT_FOUND: user_pb2.USER_STATUS_NOT_FOUND,
+    EXPIRED: user_pb2.USER_STATUS_EXPIRED,
+}
 
 
 def add_full_users(
     reply: feature_service_pb2.BatchGetUsersResponse,
     user_ids: Sequence[str],
-    rows: Sequence[StoredUser],
+    rows: Iterable[StoredUser],
     mirror: Mirror,
     history_limit: int,
 ) -> None:
@@ -37,59 +41,53 @@ def add_full_users(
         _fill_user(reply.users.add(), user_id, row, mirror, history_limit)
 
 
-def user_columns(rows: Sequence[StoredUser], history_limit: int, *, include_seen: bool) -> user_pb2.UserColumns:
-    """Returns users as arrays."""
-    headers = [row.header for row in rows]
-    histories = [
-        b"" if header is None else entries_of(row.state, header, history_limit)
-        for row, header in zip(rows, headers, strict=True)
-    ]
+def add_user_columns(
+    reply: feature_service_pb2.BatchGetUsersResponse, users: StoredUsers, history_limit: int, *, include_seen: bool
+) -> None:
+    """Adds users as arrays to an answer, in place as `add_full_users` does."""
+    histories, lengths = users.histories(history_limit)
     entries = np.frombuffer(b"".join(histories), ENTRY)
-    columns = user_pb2.UserColumns(
-        statuses=[_status(row) for row in rows],
-        profiles=[_profile_message(row.packed_profile) for row in rows],
-        user_versions=[row.version for row in rows],
-        lengths=_packed("I", [len(history) // ENTRY.itemsize for history in histories]),
-        movie_numbers=entries["number"].tobytes(),
-        ratings=entries["rating"].tobytes(),
-        event_times_ms=entries["time_ms"].tobytes(),
-        num_watched=_packed("I", [header.num_watched if header else 0 for header in headers]),
-        deleted_at_ms=_packed("q", [row.deleted_at_ms for row in rows]),
-        expires_at_ms=_packed("q", [header.expires_at_ms if header else 0 for header in headers]),
-    )
+    columns = reply.columns
+    columns.statuses.extend([_STATUSES[status] for status in users.statuses.tolist()])
+    columns.user_versions.extend(users.versions)
+    columns.lengths = lengths.astype("<u4").tobytes()
+    columns.movie_numbers = entries["number"].tobytes()
+    columns.ratings = entries["rating"].tobytes()
+    columns.event_times_ms = entries["time_ms"].tobytes()
+    columns.num_watched = users.headers["num_watched"].tobytes()
+    columns.deleted_at_ms = users.deleted_at_ms.astype("<i8", copy=False).tobytes()
+    columns.expires_at_ms = users.expires_at_ms().astype("<i8", copy=False).tobytes()
+    columns.profile_statuses = users.profile_statuses.tobytes()
+    columns.history_statuses = users.history_statuses.tobytes()
+    # Parsing what was serialised before takes a fifth of the time of copying messages.
+    columns.MergeFromString(b"".join([_profile_on_the_wire(packed) for packed in users.packed_profiles()]))
     if include_seen:
-        _add_seen(columns, rows)
-    return columns
+        _add_seen(columns, users.seen)
 
 
-def _add_seen(columns: user_pb2.UserColumns, rows: Sequence[StoredUser]) -> None:
+def _add_seen(columns: user_pb2.UserColumns, seen: Sequence[bytes]) -> None:
     """Adds seen sets in the order of the rows while there is room; the others are marked as omitted."""
-    room = (MAX_MESSAGE_BYTES - _RESERVE_BYTES - columns.ByteSize() - 5 * len(rows)) // 4
+    room = (MAX_MESSAGE_BYTES - _RESERVE_BYTES - columns.ByteSize() - 5 * len(seen)) // 4
     room = min(room, MAX_SEEN_NUMBERS)
     parts: list[NDArray[np.uint32]] = []
-    lengths: list[int] = []
-    omitted = bytearray(len(rows))
-    for begin, end in _portions([len(row.seen) for row in rows]):
-        numbers, own = unpack_seen_sets([row.seen for row in rows[begin:end]])
-        found = own.tolist()
-        if sum(found) <= room:
-            room -= sum(found)
+    lengths: list[NDArray[np.int64]] = []
+    omitted = bytearray(len(seen))
+    for begin, end in _portions([len(value) for value in seen]):
+        numbers, found = unpack_seen_sets(seen[begin:end])
+        if len(numbers) <= room:
+            room -= len(numbers)
         else:
-            for position, length in enumerate(found):
+            for position, length in enumerate(found.tolist()):
                 omitted[begin + position] = length > room
                 room -= 0 if length > room else length
-            numbers = numbers[~np.repeat(np.frombuffer(omitted[begin:end], np.bool_), own)]
-            found = [0 if omitted[begin + position] else length for position, length in enumerate(found)]
+            is_omitted = np.frombuffer(omitted[begin:end], np.bool_)
+            numbers = numbers[~np.repeat(is_omitted, found)]
+            found[is_omitted] = 0
         parts.append(numbers)
-        lengths += found
-    columns.seen_lengths = _packed("I", lengths)
+        lengths.append(found)
+    columns.seen_lengths = b"".join([part.astype("<u4").tobytes() for part in lengths])
     columns.seen_numbers = b"".join([part.astype("<u4", copy=False).tobytes() for part in parts])
     columns.seen_omitted = bytes(omitted)
-
-
-def _packed(kind: str, values: Sequence[int]) -> bytes:
-    """Returns numbers as the wire has them; for some hundred of them it is quicker than numpy."""
-    return struct.pack(f"<{len(values)}{kind}", *values)
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -105,14 +103,16 @@ def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _fill_user(user: user_pb2.User, user_id: str, row: StoredUser, mirror: Mirror, history_limit: int) -> None:
-    user.user_id, user.status, user.user_version = user_id, _status(row), row.version
+    user.user_id, user.user_version = user_id, row.version
+    user.status = _STATUSES[row.status]
+    user.profile_status, user.history_status = _STATUSES[row.profile_status], _STATUSES[row.history_status]
     if row.deleted_at_ms:
         user.deleted_at.FromMilliseconds(row.deleted_at_ms)
     if row.header is None:
         return
     user.profile.CopyFrom(_profile_message(row.packed_profile))
     user.num_watched = row.header.num_watched
-    entries = np.frombuffer(entries_of(row.state, row.header, history_limit), ENTRY)
+    entries = np.frombuffer(row.entries[: history_limit * ENTRY.itemsize], ENTRY)
     movies, add = mirror.movies, user.history.add
     for number, rating, time_ms, _ in entries.tolist():
         # NaN is the only number that differs from itself.
@@ -128,7 +128,7 @@ def _profile_message(packed: bytes) -> user_pb2.UserProfile:
     return user_pb2.UserProfile(gender=profile.gender, age=profile.age, occupation=profile.occupation, zip=profile.zip)
 
 
-def _status(row: StoredUser) -> user_pb2.UserStatus.ValueType:
-    if row.header is not None:
-        return user_pb2.USER_STATUS_FOUND
-    return user_pb2.USER_STATUS_EXPIRED if row.expired else user_pb2.USER_STATUS_NOT_FOUND
+@lru_cache(maxsize=65_536)
+def _profile_on_the_wire(packed: bytes) -> bytes:
+    """Returns a profile as one more element of `UserColumns.profiles`."""
+    return user_pb2.UserColumns(profiles=[_profile_message(packed)]).SerializeToString()

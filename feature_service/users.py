@@ -2,62 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from feature_service.keys import UserKeys, event_log, log_position, user_keys, version_counter
+from feature_service.keys import UserKeys, event_log, log_position, read_keys, user_keys, version_counter
 from feature_service.lifetimes import Lifetimes
 from feature_service.redis_link import Command, RedisLink
 from feature_service.scripts import script
 from feature_service.store import STORE_KEYS, StoreMarks, user_version
-from feature_service.value_format import (
-    CataloguePointer,
-    Header,
-    Profile,
-    alive_at,
-    pack_profile_field,
-    packed_profile_of,
-    unpack_header,
-    unpack_profile,
-    unpack_tombstone,
-)
-
-
-class StoredUser(NamedTuple):
-    """What Redis holds of one user.
-
-    Attributes:
-        header: The fixed part of `state`; None if the user is not stored or has expired.
-        state: Profile and history window as they lie in Redis; empty without a header.
-        seen: The seen set as it lies in Redis; empty unless it was asked for.
-        version: The user version.
-        deleted_at_ms: 0 if never.
-        expired: Whether the user outlived his time to live.
-    """
-
-    header: Header | None
-    state: bytes
-    seen: bytes
-    version: str
-    deleted_at_ms: int
-    expired: bool = False
-
-    @property
-    def profile(self) -> Profile:
-        """What is known of the person."""
-        return unpack_profile(self.packed_profile)
-
-    @property
-    def packed_profile(self) -> bytes:
-        """The same as it lies in Redis."""
-        return b"" if self.header is None else packed_profile_of(self.state, self.header)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUsers:
-    """Users as of one moment, and the catalogue that their movie numbers belong to."""
-
-    rows: Sequence[StoredUser]
-    pointer: CataloguePointer
+from feature_service.stored_users import Absence, StoredUsers, take_apart
+from feature_service.value_format import Profile, pack_profile_field, unpack_tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +63,35 @@ class Users:
         self._max_ahead_ms = max_ahead_ms
 
     async def read(self, user_ids: Sequence[str], *, with_seen: bool = False) -> StoredUsers:
-        """Returns users in the order of their ids, in one read."""
-        places = [user_keys(user_id) for user_id in user_ids]
-        # A user who is not stored has the version of his partition: whatever was written to him before counts less.
-        partitions = list({place.partition: None for place in places})
-        asked: list[bytes] = [*STORE_KEYS, *(version_counter(partition) for partition in partitions)]
-        for place in places:
-            asked += (place.state, place.tombstone, place.seen) if with_seen else (place.state, place.tombstone)
-        values = await self._link.read(asked)
-        epoch, pointer = await self._marks.resolve(values[:2])
-        first = len(STORE_KEYS) + len(partitions)
-        counters = dict(zip(partitions, map(_counter, values[len(STORE_KEYS) : first]), strict=True))
-        stride = 3 if with_seen else 2
-        now_ms = self._now_ms()
-        rows = []
-        for place, position in zip(places, range(first, len(values), stride), strict=True):
-            seen = (values[position + 2] if with_seen else None) or b""
-            state = values[position]
-            if state is None:
-                version = user_version(epoch, place.partition, counters[place.partition])
-                rows.append(_absent(version, values[position + 1]))
-            else:
-                rows.append(_present(epoch, place.partition, state, seen, now_ms))
-        return StoredUsers(rows, pointer)
+        """Returns users in the order of their ids: in one read if all are stored, with a second one for the others."""
+        partitions, states, seen = read_keys(user_ids)
+        asked = [*STORE_KEYS, *states, *(seen if with_seen else ())]
+        first = len(STORE_KEYS)
+        while True:
+            values = await self._link.read(asked)
+            epoch, pointer = await self._marks.resolve(values[:first])
+            found = values[first : first + len(states)]
+            found_seen: list[bytes | None] = values[first + len(states) :] if with_seen else [None] * len(states)
+            places = [at for at, state in enumerate(found) if state is None]
+            if not places:
+                return take_apart(pointer, epoch, partitions, found, found_seen, {}, self._now_ms())
+            # Asked for again, because some may have been stored meanwhile: state and version are of one moment.
+            missing = [*STORE_KEYS]
+            for at in places:
+                tombstone = user_keys(user_ids[at]).tombstone
+                missing += (states[at], seen[at], version_counter(partitions[at]), tombstone)
+            values = await self._link.read(missing)
+            later_epoch, later = await self._marks.resolve(values[:first])
+            if (later_epoch, later.catalogue_id) == (epoch, pointer.catalogue_id):
+                break  # otherwise Redis was emptied between the two
+        absent = {}
+        for at, position in zip(places, range(first, len(values), 4), strict=True):
+            found[at], seen_now, counter, tombstone_now = values[position : position + 4]
+            if found[at] is None:
+                absent[at] = _absence(counter, tombstone_now)
+            elif with_seen:
+                found_seen[at] = seen_now
+        return take_apart(later, epoch, partitions, found, found_seen, absent, self._now_ms())
 
     async def upsert(self, changes: Mapping[str, ProfileChange]) -> list[str]:
         """Creates or changes profiles; returns the users' versions in the order of `changes`."""
@@ -178,20 +136,5 @@ def by_partition(places: Mapping[str, UserKeys]) -> dict[int, list[str]]:
     return groups
 
 
-def _counter(value: bytes | None) -> int:
-    return int(value or 0)
-
-
-def _present(epoch: str, partition: int, state: bytes, seen: bytes, now_ms: int) -> StoredUser:
-    header = unpack_header(state)
-    version = user_version(epoch, partition, header.version)
-    alive = alive_at(state, header, now_ms)
-    if alive is None:
-        return StoredUser(None, b"", b"", version, header.deleted_at_ms, expired=True)
-    state, left = alive
-    return StoredUser(left, state, seen if left.num_watched else b"", version, header.deleted_at_ms)
-
-
-def _absent(version: str, tombstone: bytes | None) -> StoredUser:
-    deleted_at_ms = 0 if tombstone is None else unpack_tombstone(tombstone).deleted_at_ms
-    return StoredUser(None, b"", b"", version, deleted_at_ms)
+def _absence(counter: bytes | None, tombstone: bytes | None) -> Absence:
+    return Absence(int(counter or 0), 0 if tombstone is None else unpack_tombstone(tombstone).deleted_at_ms)

@@ -52,15 +52,18 @@ HEADER = struct.Struct("<BxHIQqqqIHH")
 _OLD_HEADER = struct.Struct("<BxHIQqqIHH")
 ENTRY = np.dtype([("number", "<u4"), ("rating", "<f4"), ("time_ms", "<i8"), ("hash", "<u8")])
 EVENT = struct.Struct("<IfqQ")
-# As HEADER, of many users at once.
-_HEADERS = np.dtype(
+HEADERS = np.dtype(
     {
-        "names": ["format", "num_watched", "num_entries", "num_older"],
-        "formats": ["u1", "<u4", "<u2", "<u2"],
-        "offsets": [0, 40, 44, 46],
+        "names": [
+            *("format", "profile_bytes", "incarnation", "version", "deleted_at_ms", "history_expires_at_ms"),
+            *("profile_expires_at_ms", "num_watched", "num_entries", "num_older"),
+        ],
+        "formats": ["u1", "<u2", "<u4", "<u8", "<i8", "<i8", "<i8", "<u4", "<u2", "<u2"],
+        "offsets": [0, 2, 4, 8, 16, 24, 32, 40, 44, 46],
         "itemsize": HEADER.size,
     }
 )
+"""As `HEADER`, of many users at once."""
 TOMBSTONE = struct.Struct("<B3xIQq")
 _MOVIE = struct.Struct("<BQ")
 
@@ -84,13 +87,6 @@ class Header(NamedTuple):
     num_watched: int
     num_entries: int
     num_older: int
-
-    @property
-    def expires_at_ms(self) -> int:
-        """When the first part of the user expires; 0 if none does."""
-        history = self.history_expires_at_ms if self.num_watched else 0
-        profile = self.profile_expires_at_ms if self.profile_bytes or not self.num_watched else 0
-        return min(history, profile) if history and profile else history or profile
 
 
 class Tombstone(NamedTuple):
@@ -211,7 +207,7 @@ def pack_states(
         older_starts: User b has older ratings older_starts[b]:older_starts[b + 1]. [B + 1]
         window: Newest movies to keep per user.
     """
-    headers = np.zeros(len(starts) - 1, _HEADERS)
+    headers = np.zeros(len(starts) - 1, HEADERS)
     headers["format"] = STATE_FORMAT
     headers["num_watched"] = np.diff(starts)
     headers["num_entries"] = np.minimum(headers["num_watched"], window)
@@ -231,39 +227,16 @@ def pack_states(
     ]
 
 
-def packed_profile_of(state: bytes, header: Header) -> bytes:
-    """Returns the profile within a state, as `unpack_profile` reads it."""
-    begin = _header_bytes(header)
-    return state[begin : begin + header.profile_bytes]
+def in_newest_format(state: bytes) -> bytes:
+    """Returns a user's state as this build writes it.
 
-
-def entries_of(state: bytes, header: Header, limit: int) -> bytes:
-    """Returns at most `limit` entries of a state, newest first, as bytes of `ENTRY`."""
-    begin = _header_bytes(header) + header.profile_bytes
-    return state[begin : begin + min(limit, header.num_entries) * ENTRY.itemsize]
-
-
-def alive_at(state: bytes, header: Header, now_ms: int) -> tuple[bytes, Header] | None:
-    """Returns a state without what has expired, None if nothing is left."""
-    profile_expired = 0 < header.profile_expires_at_ms <= now_ms
-    history_expired = 0 < header.history_expires_at_ms <= now_ms
-    if not profile_expired and not history_expired:
-        return state, header
-    has_profile = header.profile_bytes > 0 and not profile_expired
-    has_history = header.num_watched > 0 and not history_expired
-    if not has_profile and not has_history:
-        return None
-    begin = _header_bytes(header)
-    profile = state[begin : begin + header.profile_bytes] if has_profile else b""
-    body = state[begin + header.profile_bytes :] if has_history else b""
-    left = header._replace(format=STATE_FORMAT, profile_bytes=len(profile))
-    if not has_history:
-        left = left._replace(num_watched=0, num_entries=0, num_older=0)
-    return HEADER.pack(*left) + profile + body, left
-
-
-def _header_bytes(header: Header) -> int:
-    return HEADER.size if header.format == STATE_FORMAT else _OLD_HEADER.size
+    Raises:
+        FormatError: Another build wrote it.
+    """
+    header = unpack_header(state)
+    if header.format == STATE_FORMAT:
+        return state
+    return HEADER.pack(*header._replace(format=STATE_FORMAT)) + state[_OLD_HEADER.size :]
 
 
 def unpack_tombstone(value: bytes) -> Tombstone:

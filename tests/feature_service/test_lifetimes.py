@@ -9,8 +9,9 @@ from marquee.client.user_version import UserVersion
 from feature_service.histories import Histories, WatchEvent
 from feature_service.keys import user_keys
 from feature_service.lifetimes import Lifetimes
-from feature_service.users import ProfileChange, StoredUser, Users
-from feature_service.value_format import HEADER, OLD_STATE_FORMAT, Profile, entries_of, pack_state, unpack_header
+from feature_service.stored_users import EXPIRED, FOUND, NOT_FOUND, StoredUser
+from feature_service.users import ProfileChange, Users
+from feature_service.value_format import HEADER, OLD_STATE_FORMAT, Profile, unpack_header
 
 HOUR_MS = 3_600_000
 YEAR_2100_MS = 4_102_444_800_000
@@ -45,7 +46,7 @@ class Store:
         return version
 
     async def read(self) -> StoredUser:
-        return (await self.users.read(["u"], with_seen=True)).rows[0]
+        return next((await self.users.read(["u"], with_seen=True)).rows())
 
     def pass_hours(self, hours: float) -> None:
         self.clock.now_ms += int(hours * HOUR_MS)
@@ -72,6 +73,18 @@ async def test_a_history_expires_and_the_profile_stays(store):
     assert (num_entries(before), before.header.num_watched, before.seen != b"") == (1, 1, True)
     assert (num_entries(after), after.header.num_watched, after.seen) == (0, 0, b"")
     assert after.profile.age == 30
+    assert (before.status, before.profile_status, before.history_status) == (FOUND, FOUND, FOUND)
+    assert (after.status, after.profile_status, after.history_status) == (FOUND, FOUND, EXPIRED)
+
+
+async def test_a_part_that_was_never_stored_is_not_found(store):
+    """Neither a history that nobody wrote nor one of nobody has expired."""
+    await store.upsert(30)
+    known = await store.read()
+    [nobody] = (await store.users.read(["nobody"])).rows()
+
+    assert (known.status, known.profile_status, known.history_status) == (FOUND, FOUND, NOT_FOUND)
+    assert (nobody.status, nobody.profile_status, nobody.history_status) == (NOT_FOUND, NOT_FOUND, NOT_FOUND)
 
 
 async def test_a_user_of_whom_all_expired_says_so(store):
@@ -82,7 +95,7 @@ async def test_a_user_of_whom_all_expired_says_so(store):
 
     user = await store.read()
 
-    assert user.expired
+    assert (user.status, user.profile_status, user.history_status) == (EXPIRED, EXPIRED, EXPIRED)
     assert user.header is None
 
 
@@ -109,7 +122,7 @@ async def test_an_event_sent_again_refreshes_nothing(store):
     await store.watch(1)
     store.pass_hours(1)
 
-    assert (await store.read()).expired
+    assert (await store.read()).status == EXPIRED
 
 
 async def test_what_expired_does_not_come_back(store):
@@ -167,7 +180,7 @@ async def test_who_is_stored_again_after_all_expired_is_new(link, marks):
     await store.users.upsert({"u": ProfileChange(Profile(), frozenset())})
     again = await store.read()
 
-    assert (expired.expired, again.expired) == (True, False)
+    assert (expired.status, again.status) == (EXPIRED, FOUND)
     assert again.header is not None
     assert not UserVersion.parse(expired.version).includes(UserVersion.parse(again.version))
 
@@ -180,7 +193,7 @@ async def test_a_cleared_profile_is_not_taken_for_an_expired_one(link, marks):
     await store.upsert(30)
     await store.users.upsert({"u": ProfileChange(Profile(), frozenset({"age"}))})
 
-    assert not (await store.read()).expired
+    assert (await store.read()).status == FOUND
 
 
 async def test_redis_forgets_what_expired_a_while_ago(link, marks):
@@ -201,9 +214,9 @@ async def test_redis_forgets_what_expired_a_while_ago(link, marks):
 async def test_the_first_moment_at_which_something_expires_is_told(store):
     """A cache must not keep the row for longer."""
     await store.upsert(30)
-    profile_only = (await store.read()).header.expires_at_ms
+    profile_only = (await store.read()).expires_at_ms
     await store.watch(1)
-    both = (await store.read()).header.expires_at_ms
+    both = (await store.read()).expires_at_ms
 
     assert profile_only == YEAR_2100_MS + 10 * HOUR_MS
     assert both == YEAR_2100_MS + 2 * HOUR_MS
@@ -224,15 +237,21 @@ async def test_states_of_the_older_layout_are_read_and_rewritten(link, marks):
     await store.watch(2)
     [rewritten] = await link.read([key])
 
-    assert read.header == header._replace(format=OLD_STATE_FORMAT)
+    assert read.header == header
     assert read.profile.age == 30
-    assert entries_of(read.state, read.header, 9) == entries_of(new, header, 9)
+    assert read.entries == new[-24:]
     assert unpack_header(rewritten).format == header.format
     assert unpack_header(rewritten).num_entries == 2
     assert len(rewritten) == HEADER.size + header.profile_bytes + 2 * 24
     assert (await store.read()).profile.age == 30
 
 
-def test_a_state_without_anything_never_expires():
-    """A user who was stored and of whom nothing is known."""
-    assert unpack_header(pack_state(b"", b"", b"", 0)).expires_at_ms == 0
+async def test_a_user_of_whom_nothing_is_known_lives_as_long_as_a_profile(link, marks):
+    """For ever, if profiles do."""
+    until = []
+    for profile_ms in (0, HOUR_MS):
+        store = Store(link, marks, profile_ms=profile_ms)
+        await store.users.upsert({"u": ProfileChange(Profile(), frozenset())})
+        until.append((await store.read()).expires_at_ms)
+
+    assert until == [0, YEAR_2100_MS + HOUR_MS]

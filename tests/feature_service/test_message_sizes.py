@@ -13,10 +13,11 @@ from feature_service.exported_events import export_page
 from feature_service.movie_messages import MAX_MOVIE_BYTES, to_message
 from feature_service.request_checks import MAX_TIME_MS
 from feature_service.seen_sets import pack_seen
-from feature_service.user_answers import MAX_SEEN_NUMBERS, add_full_users, user_columns
-from feature_service.users import StoredUser
+from feature_service.stored_users import StoredUsers, take_apart
+from feature_service.user_answers import MAX_SEEN_NUMBERS, add_full_users, add_user_columns
 from feature_service.value_format import (
     ENTRY,
+    HEADER,
     CataloguePointer,
     LogEntry,
     StoredMovie,
@@ -49,13 +50,24 @@ def largest_movie(movie_id: str = "m" * 128) -> movie_pb2.Movie:
     return movie
 
 
-def stored_user(num_entries: int, seen: bytes = b"") -> StoredUser:
-    """Returns a user with the largest profile."""
+def stored_users(num_users: int, num_entries: int, seen: bytes = b"") -> StoredUsers:
+    """Returns users with the largest profile and version."""
     entries = np.zeros(num_entries, ENTRY)
     entries["rating"], entries["time_ms"] = 4.5, MAX_TIME_MS
     profile = b"".join(pack_profile_field(value) for value in PROFILE.values())
     state = pack_state(profile, entries.tobytes(), b"", HIGHEST)
-    return StoredUser(unpack_header(state), state, seen, VERSION, MAX_TIME_MS)
+    header = unpack_header(state)._replace(version=10**16 - 1, deleted_at_ms=MAX_TIME_MS)
+    state = HEADER.pack(*header) + state[HEADER.size :]
+    return take_apart(
+        CataloguePointer("c", 1, 1), "f" * 16, [63] * num_users, [state] * num_users, [seen] * num_users, {}, 1
+    )
+
+
+def columns_of(users: StoredUsers, num_entries: int, *, include_seen: bool) -> user_pb2.UserColumns:
+    reply = pb2.BatchGetUsersResponse()
+    add_user_columns(reply, users, num_entries, include_seen=include_seen)
+    assert max(map(len, reply.columns.user_versions)) == len(VERSION)
+    return reply.columns
 
 
 def test_requests_fit():
@@ -124,7 +136,7 @@ def test_typed_users_fit():
     mirror = Mirror("c")
     mirror.put(0, StoredMovie("m" * 128))
     for num_users, num_entries in ((1000, 20), (20, 1000)):
-        rows = [stored_user(num_entries)] * num_users
+        rows = stored_users(num_users, num_entries).rows()
 
         reply = pb2.BatchGetUsersResponse(catalogue_id="c" * 16)
         add_full_users(reply, ["u" * 128] * num_users, rows, mirror, num_entries)
@@ -136,7 +148,7 @@ def test_typed_users_fit():
 def test_user_columns_fit():
     """200,000 entries of 1000 users with the largest profiles are below 4 MiB."""
     for num_users, num_entries in ((1000, 200), (200, 1000)):
-        columns = user_columns([stored_user(num_entries)] * num_users, num_entries, include_seen=False)
+        columns = columns_of(stored_users(num_users, num_entries), num_entries, include_seen=False)
 
         assert len(columns.ratings) == 4 * 200_000
         assert pb2.BatchGetUsersResponse(columns=columns, catalogue_id="c" * 16).ByteSize() < LIMIT
@@ -146,7 +158,7 @@ def test_seen_numbers_take_the_room_that_is_left():
     """Seen sets that do not fit are marked, the others come whole, and the answer is below 4 MiB."""
     seen = pack_seen(np.arange(20_000))
     for num_users, num_entries in ((250, 0), (200, 1000)):
-        columns = user_columns([stored_user(num_entries, seen)] * num_users, num_entries, include_seen=True)
+        columns = columns_of(stored_users(num_users, num_entries, seen), num_entries, include_seen=True)
 
         rows = decode_user_columns(columns)
         size_bytes = pb2.BatchGetUsersResponse(columns=columns, catalogue_id="c" * 16).ByteSize()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15marquee/v1/user.proto\x12\nmarquee.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x0bUserProfile\x12\x13\n\x06gender\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03\x61ge\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x17\n\noccupation\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03zip\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_genderB\x06\n\x04_ageB\r\n\x0b_occupationB\x06\n\x04_zip\"p\n\x0cHistoryEntry\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating\"\xef\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.marquee.v1.UserStatus\x12(\n\x07profile\x18\x03 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12)\n\x07history\x18\x04 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\x12\x14\n\x0cuser_version\x18\x05 \x01(\t\x12\x13\n\x0bnum_watched\x18\x06 \x01(\r\x12.\n\ndeleted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcf\x02\n\x0bUserColumns\x12(\n\x08statuses\x18\x01 \x03(\x0e\x32\x16.marquee.v1.UserStatus\x12)\n\x08profiles\x18\x02 \x03(\x0b\x32\x17.marquee.v1.UserProfile\x12\x15\n\ruser_versions\x18\x03 \x03(\t\x12\x0f\n\x07lengths\x18\x04 \x01(\x0c\x12\x15\n\rmovie_numbers\x18\x05 \x01(\x0c\x12\x0f\n\x07ratings\x18\x06 \x01(\x0c\x12\x16\n\x0e\x65vent_times_ms\x18\x07 \x01(\x0c\x12\x13\n\x0bnum_watched\x18\x08 \x01(\x0c\x12\x15\n\rdeleted_at_ms\x18\t \x01(\x0c\x12\x14\n\x0cseen_lengths\x18\n \x01(\x0c\x12\x14\n\x0cseen_numbers\x18\x0b \x01(\x0c\x12\x14\n\x0cseen_omitted\x18\x0c \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\r \x01(\x0c*t\n\nUserStatus\x12\x1b\n\x17USER_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_STATUS_FOUND\x10\x01\x12\x19\n\x15USER_STATUS_NOT_FOUND\x10\x02\x12\x17\n\x13USER_STATUS_EXPIRED\x10\x03\x42V\n\x0e\x64\x65v.marquee.v1P\x01ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15marquee/v1/user.proto\x12\nmarquee.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x0bUserProfile\x12\x13\n\x06gender\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03\x61ge\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x17\n\noccupation\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03zip\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_genderB\x06\n\x04_ageB\r\n\x0b_occupationB\x06\n\x04_zip\"p\n\x0cHistoryEntry\x12\x10\n\x08movie_id\x18\x01 \x01(\t\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating\"\xcf\x02\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.marquee.v1.UserStatus\x12(\n\x07profile\x18\x03 \x01(\x0b\x32\x17.marquee.v1.UserProfile\x12)\n\x07history\x18\x04 \x03(\x0b\x32\x18.marquee.v1.HistoryEntry\x12\x14\n\x0cuser_version\x18\x05 \x01(\t\x12\x13\n\x0bnum_watched\x18\x06 \x01(\r\x12.\n\ndeleted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0eprofile_status\x18\x08 \x01(\x0e\x32\x16.marquee.v1.UserStatus\x12.\n\x0ehistory_status\x18\t \x01(\x0e\x32\x16.marquee.v1.UserStatus\"\x83\x03\n\x0bUserColumns\x12(\n\x08statuses\x18\x01 \x03(\x0e\x32\x16.marquee.v1.UserStatus\x12)\n\x08profiles\x18\x02 \x03(\x0b\x32\x17.marquee.v1.UserProfile\x12\x15\n\ruser_versions\x18\x03 \x03(\t\x12\x0f\n\x07lengths\x18\x04 \x01(\x0c\x12\x15\n\rmovie_numbers\x18\x05 \x01(\x0c\x12\x0f\n\x07ratings\x18\x06 \x01(\x0c\x12\x16\n\x0e\x65vent_times_ms\x18\x07 \x01(\x0c\x12\x13\n\x0bnum_watched\x18\x08 \x01(\x0c\x12\x15\n\rdeleted_at_ms\x18\t \x01(\x0c\x12\x14\n\x0cseen_lengths\x18\n \x01(\x0c\x12\x14\n\x0cseen_numbers\x18\x0b \x01(\x0c\x12\x14\n\x0cseen_omitted\x18\x0c \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\r \x01(\x0c\x12\x18\n\x10profile_statuses\x18\x0e \x01(\x0c\x12\x18\n\x10history_statuses\x18\x0f \x01(\x0c*t\n\nUserStatus\x12\x1b\n\x17USER_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_STATUS_FOUND\x10\x01\x12\x19\n\x15USER_STATUS_NOT_FOUND\x10\x02\x12\x17\n\x13USER_STATUS_EXPIRED\x10\x03\x42V\n\x0e\x64\x65v.marquee.v1P\x01ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marquee.v1.user_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.marquee.v1P\001ZBgithub.com/marquee-recommender/marquee/protos/marquee/v1;marqueev1'
-  _globals['_USERSTATUS']._serialized_start=904
-  _globals['_USERSTATUS']._serialized_end=1020
+  _globals['_USERSTATUS']._serialized_start=1052
+  _globals['_USERSTATUS']._serialized_end=1168
   _globals['_USERPROFILE']._serialized_start=71
   _globals['_USERPROFILE']._serialized_end=208
   _globals['_HISTORYENTRY']._serialized_start=210
   _globals['_HISTORYENTRY']._serialized_end=322
   _globals['_USER']._serialized_start=325
-  _globals['_USER']._serialized_end=564
-  _globals['_USERCOLUMNS']._serialized_start=567
-  _globals['_USERCOLUMNS']._serialized_end=902
+  _globals['_USER']._serialized_end=660
+  _globals['_USERCOLUMNS']._serialized_start=663
+  _globals['_USERCOLUMNS']._serialized_end=1050
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,9 @@ class _UserStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserStatus
     USER_STATUS_NOT_FOUND: _UserStatus.ValueType  # 2
     """Nobody stored this user, or he was deleted."""
     USER_STATUS_EXPIRED: _UserStatus.ValueType  # 3
-    """The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND."""
+    """The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND:
+    profile_status and history_status tell which.
+    """
 
 class UserStatus(_UserStatus, metaclass=_UserStatusEnumTypeWrapper):
     """Whether a row of the store could be read."""
@@ -43,7 +45,9 @@ USER_STATUS_FOUND: UserStatus.ValueType  # 1
 USER_STATUS_NOT_FOUND: UserStatus.ValueType  # 2
 """Nobody stored this user, or he was deleted."""
 USER_STATUS_EXPIRED: UserStatus.ValueType  # 3
-"""The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND."""
+"""The user was stored and all his data has outlived its time to live. Of a user of whom a part has, the rest is FOUND:
+profile_status and history_status tell which.
+"""
 Global___UserStatus: _TypeAlias = UserStatus  # noqa: Y015
 
 @_typing.final
@@ -144,6 +148,8 @@ class User(_message.Message):
     USER_VERSION_FIELD_NUMBER: _builtins.int
     NUM_WATCHED_FIELD_NUMBER: _builtins.int
     DELETED_AT_FIELD_NUMBER: _builtins.int
+    PROFILE_STATUS_FIELD_NUMBER: _builtins.int
+    HISTORY_STATUS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """External id, 1 to 128 bytes."""
     status: Global___UserStatus.ValueType
@@ -152,6 +158,12 @@ class User(_message.Message):
     """Opaque; pass it as min_user_version to read at least this state. Set for every status."""
     num_watched: _builtins.int
     """Distinct movies ever watched, also those that have left the history window."""
+    profile_status: Global___UserStatus.ValueType
+    """The same of the profile alone: NOT_FOUND if there is none, EXPIRED if the one that was stored has outlived its time to
+    live. UNSPECIFIED from a service that is too old to tell. Set for every status of the user.
+    """
+    history_status: Global___UserStatus.ValueType
+    """The same of the history alone, and of what was ever watched."""
     @_builtins.property
     def profile(self) -> Global___UserProfile:
         """Profile."""
@@ -174,10 +186,12 @@ class User(_message.Message):
         user_version: _builtins.str = ...,
         num_watched: _builtins.int = ...,
         deleted_at: _timestamp_pb2.Timestamp | None = ...,
+        profile_status: Global___UserStatus.ValueType = ...,
+        history_status: Global___UserStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at", "history", b"history", "num_watched", b"num_watched", "profile", b"profile", "status", b"status", "user_id", b"user_id", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at", "history", b"history", "history_status", b"history_status", "num_watched", b"num_watched", "profile", b"profile", "profile_status", b"profile_status", "status", b"status", "user_id", b"user_id", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,6 +218,8 @@ class UserColumns(_message.Message):
     SEEN_NUMBERS_FIELD_NUMBER: _builtins.int
     SEEN_OMITTED_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    PROFILE_STATUSES_FIELD_NUMBER: _builtins.int
+    HISTORY_STATUSES_FIELD_NUMBER: _builtins.int
     lengths: _builtins.bytes
     """History entries per row. uint32 [B]"""
     movie_numbers: _builtins.bytes
@@ -226,6 +242,10 @@ class UserColumns(_message.Message):
     """
     expires_at_ms: _builtins.bytes
     """When the first part of the user (profile or history) expires, epoch milliseconds, 0 if none does. int64 [B]"""
+    profile_statuses: _builtins.bytes
+    """Numbers of UserStatus, as User.profile_status; empty from a service that is too old to tell. uint8 [B]"""
+    history_statuses: _builtins.bytes
+    """Likewise, as User.history_status. uint8 [B]"""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___UserStatus.ValueType]:
         """[B]"""
@@ -254,10 +274,12 @@ class UserColumns(_message.Message):
         seen_numbers: _builtins.bytes = ...,
         seen_omitted: _builtins.bytes = ...,
         expires_at_ms: _builtins.bytes = ...,
+        profile_statuses: _builtins.bytes = ...,
+        history_statuses: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "event_times_ms", b"event_times_ms", "expires_at_ms", b"expires_at_ms", "lengths", b"lengths", "movie_numbers", b"movie_numbers", "num_watched", b"num_watched", "profiles", b"profiles", "ratings", b"ratings", "seen_lengths", b"seen_lengths", "seen_numbers", b"seen_numbers", "seen_omitted", b"seen_omitted", "statuses", b"statuses", "user_versions", b"user_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at_ms", b"deleted_at_ms", "event_times_ms", b"event_times_ms", "expires_at_ms", b"expires_at_ms", "history_statuses", b"history_statuses", "lengths", b"lengths", "movie_numbers", b"movie_numbers", "num_watched", b"num_watched", "profile_statuses", b"profile_statuses", "profiles", b"profiles", "ratings", b"ratings", "seen_lengths", b"seen_lengths", "seen_numbers", b"seen_numbers", "seen_omitted", b"seen_omitted", "statuses", b"statuses", "user_versions", b"user_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
