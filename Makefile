@@ -77,7 +77,7 @@ format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: setup ## All tests but those of containers and faults (MARQUEE_DATA=DIR adds those on real data)
+test: setup ## All tests but those of containers, faults and chaos (MARQUEE_DATA=DIR adds those on real data)
 	# One thread a worker: two workers with two threads each wait for each other most of the time.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
@@ -92,6 +92,10 @@ test-guarded: setup ## The store's tests again, over TLS and under the ACL of de
 .PHONY: test-faults
 test-faults: setup ## Kill services and servers under load; what was acknowledged is there, once (some ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -m faults --timeout 900 $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Drills under load: kill, pause, slow, fill, damage; prints what callers saw (some six minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/chaos tests/life_cycle -m 'chaos or not chaos' $(ARGS)
 
 .PHONY: test-properties
 test-properties: setup ## The store against its plain-Python model, hundreds of long stories on one server and on a cluster

@@ -82,7 +82,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             drain_timeout_s=settings.drain_timeout_s,
             observation=observed.calls,
             security=settings.security(),
-            options=pending,
+            options=[*settings.connections(), *pending],
         )
         yield await stack.enter_async_context(server)
 

@@ -124,7 +124,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                         drain_timeout_s=settings.drain_timeout_s,
                         observation=observed.calls,
                         security=settings.security(),
-                        options=pending,
+                        options=[*settings.connections(), *pending],
                     ) as server,
                 ):
                     following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]

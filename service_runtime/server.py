@@ -7,9 +7,11 @@ here, in one place.
 """
 
 import asyncio
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,8 @@ _MOMENT_S = 0.05
 _MOMENTS = 20
 # How long streams have to end once the server leaves: they need no more unless their readers stall.
 _STREAMS_END_WITHIN_S = 1.0
+# How long what a second signal cancels may take to end. Threads in the middle of something would be waited for.
+_GONE_WITHIN_S = 2.0
 # gRPC's default, named because the contract's limits are computed from it.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -290,6 +294,9 @@ async def _until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None
         if stop.is_set():
             _log.warning("second_signal", name=name)
             running.cancel()
+            deadline = threading.Timer(_GONE_WITHIN_S, os._exit, (1,))
+            deadline.daemon = True
+            deadline.start()
         else:
             _log.info("signal", name=name)
             stop.set()

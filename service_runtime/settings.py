@@ -85,6 +85,21 @@ class ServiceSettings(BaseSettings):
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
 
+    max_connection_age_s: float = Field(
+        default=300.0,
+        ge=0.1,
+        le=2_000_000,
+        description="After so long, a tenth more or less, a caller is asked to make a new connection, in seconds: so "
+        "he finds replicas that were added. What he has under way goes on.",
+    )
+    max_connection_age_grace_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=2_000_000,
+        description="How long calls may go on upon a connection of that age before it is closed, in seconds; by "
+        "default as long as they take, for streams never end by themselves.",
+    )
+
     pending_wait_ms: float = Field(
         default=80.0,
         gt=0,
@@ -146,6 +161,13 @@ class ServiceSettings(BaseSettings):
         if self.tls_cert_file is not None and self.tls_key_file is not None:
             certificates = CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
         return Security(certificates, self.tokens_file, "" if self.health_listen == OFF else self.health_listen)
+
+    def connections(self) -> list[tuple[str, int]]:
+        """Returns the gRPC channel arguments that say how long a connection lives."""
+        options = [("grpc.max_connection_age_ms", round(self.max_connection_age_s * 1000))]
+        if self.max_connection_age_grace_s is not None:
+            options.append(("grpc.max_connection_age_grace_ms", round(self.max_connection_age_grace_s * 1000)))
+        return options
 
     @model_validator(mode="after")
     def _certificate_with_its_key(self) -> Self:

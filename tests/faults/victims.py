@@ -93,6 +93,11 @@ class KilledRedis:
         self._start("--appendonly", "yes", "--appendfsync", self._fsync)
         until(self._answers, "Redis answers", timeout_s=60)
 
+    @property
+    def pid(self) -> int:
+        """By which it is sent signals."""
+        return self._process.pid
+
     def write_file_anew(self) -> None:
         """Makes the file whole: 7.0 leaves half a transaction at its cut, which the next start would run."""
         self._client.bgrewriteaof()

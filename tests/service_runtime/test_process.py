@@ -8,6 +8,7 @@ import pytest
 
 PROCESS = """
 import asyncio
+import time
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.server import Server, run
@@ -44,9 +45,10 @@ def test_the_first_signal_drains_and_exits_0(number):
     assert '"event": "stopped"' in err
 
 
-def test_the_second_signal_ends_at_once():
-    """Who asks twice does not wait for the drain."""
-    process = start('print("draining", flush=True); await asyncio.sleep(60)')
+@pytest.mark.parametrize("work", ["asyncio.sleep(60)", "asyncio.to_thread(time.sleep, 60)"], ids=["task", "thread"])
+def test_the_second_signal_ends_at_once(work):
+    """Who asks twice waits neither for the drain nor for a thread in the middle of something."""
+    process = start(f'print("draining", flush=True); await {work}')
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
     assert process.stdout.readline() == "draining\n"
