@@ -130,7 +130,7 @@ async def test_a_backup_comes_back_as_it_was(stub, commands, raw_redis, redis_se
     assert "299 users" in taken.stdout
     assert restored.returncode == 0, restored.stderr
     assert "is that of the backup" in restored.stdout
-    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0, max_pending_calls=1000)
     async with serving(settings) as server, open_channel(server.address) as channel:
         await until_ready(channel)
         again = feature_service_pb2_grpc.FeatureServiceStub(channel)
@@ -172,7 +172,7 @@ async def test_a_backup_while_writes_go_on_is_of_one_moment(stub, link, raw_redi
     await restore_backup(link, tmp_path / "backup", ignore)
 
     assert num_written > 300
-    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0, max_pending_calls=1000)
     async with serving(settings) as server, open_channel(server.address) as channel:
         await until_ready(channel)
         again = feature_service_pb2_grpc.FeatureServiceStub(channel)

@@ -81,7 +81,7 @@ async def test_the_deletion_of_who_is_not_stored_is_told(stub, feed):
 
 async def test_a_change_by_another_replica_is_told(stub, feed, redis_settings):
     """The feed comes from Redis, not from the calls of this process."""
-    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0)
+    settings = FeatureSettings(**redis_settings, listen="127.0.0.1:0", drain_timeout_s=1.0, max_pending_calls=1000)
     async with serving(settings) as other, open_channel(other.address) as channel:
         await until_ready(channel)
         other_stub = feature_service_pb2_grpc.FeatureServiceStub(channel)
