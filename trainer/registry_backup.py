@@ -14,7 +14,7 @@ from pathlib import Path
 from trainer.durable_files import hash_of, sync
 from trainer.errors import TrainerError
 from trainer.rebuild.journal import Journal
-from trainer.rebuild.snapshot_folder import SnapshotFolder, read_about
+from trainer.store_snapshots.folder import SnapshotFolder, read_about
 from two_tower import checkpoint as checkpoints
 from two_tower.errors import TwoTowerError
 from two_tower.registry import SNAPSHOTS, LabelChange, Registry

@@ -17,9 +17,9 @@ from trainer.errors import HoldoutError, TrainerError
 from trainer.readers.dataset_reader import read_with_report
 from trainer.readers.mapped_columns import ROWS_AT_ONCE, are_mapped
 from trainer.readers.read_options import ReadOptions
-from trainer.rebuild.snapshot_data import read_snapshot_data
-from trainer.rebuild.snapshot_folder import is_snapshot
 from trainer.splits import parse_holdout, split
+from trainer.store_snapshots.data import read_snapshot_data
+from trainer.store_snapshots.folder import is_snapshot
 from two_tower.manifest import Manifest, TrainedRows
 
 JudgedOn = Literal["test", "validation"]

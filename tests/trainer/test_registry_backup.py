@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.toy_dataset import toy_dataset
-from tests.trainer.rebuild.toy_about import ABOUT
-from trainer.rebuild.snapshot_folder import SnapshotFolder
+from tests.trainer.store_snapshots.toy_about import ABOUT
 from trainer.rebuild.taking import base_of_data
 from trainer.registry_backup import RegistryBackupError, copy_registry
 from trainer.snapshot import Snapshot, hash_of_data
+from trainer.store_snapshots.folder import SnapshotFolder
 from trainer.training import Request, train
 from two_tower import checkpoint as checkpoints
 from two_tower.registry import Registry

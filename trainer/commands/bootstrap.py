@@ -25,9 +25,9 @@ from trainer.rebuild.lock import only_one
 from trainer.rebuild.plan import Plan
 from trainer.rebuild.publication import keep_published
 from trainer.rebuild.rebuilding import Rebuild
-from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.rebuild.store_reading import StoreReader
 from trainer.snapshot import Snapshot, divide_again, take_snapshot
+from trainer.store_snapshots.folder import SnapshotFolder
 from trainer.synthesis.dataset_synthesis import SynthesisPlan
 from trainer.synthesis.folder_writer import write_synthetic
 from trainer.training import DEFAULT_MODEL, Request, train

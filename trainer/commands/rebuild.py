@@ -39,10 +39,10 @@ from trainer.rebuild.measures import STEPS, RebuildMeasures
 from trainer.rebuild.plan import DEFAULT_EXPORT_NAME, DEFAULT_KEEP, JUDGED_SHARE, Plan
 from trainer.rebuild.rebuilding import Rebuild, Told, ignore
 from trainer.rebuild.service import due_ms, parse_duration, rebuild_for_ever
-from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.rebuild.store_reading import StoreReader
 from trainer.rebuild.taking import Base, base_of_data
 from trainer.snapshot import take_snapshot
+from trainer.store_snapshots.folder import SnapshotFolder
 from two_tower.registry import STABLE, Registry
 
 

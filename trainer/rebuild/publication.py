@@ -7,12 +7,12 @@ import numpy as np
 
 from trainer.dataset import Dataset, Interactions
 from trainer.fits import Progress, silent
-from trainer.rebuild.events import Events, merge
 from trainer.rebuild.plan import DEFAULT_EXPORT_NAME, DEFAULT_KEEP
 from trainer.rebuild.retention import prune_snapshots
-from trainer.rebuild.snapshot_folder import About, Holdings, SnapshotFolder, read_holdings
 from trainer.rebuild.store_reading import StoreReader
 from trainer.rebuild.taking import Base, base_of_data, combined_movies, take, take_numbers
+from trainer.store_snapshots.events import Events, merge
+from trainer.store_snapshots.folder import About, Holdings, SnapshotFolder, read_holdings
 from two_tower.registry import Registry
 from two_tower.user_columns import Profiles
 

@@ -24,11 +24,11 @@ from trainer.promotion import (
 from trainer.rebuild.journal import Figure, Journal, Result, Run
 from trainer.rebuild.plan import Plan, judged_after_ms, num_later
 from trainer.rebuild.retention import prune_snapshots, prune_versions
-from trainer.rebuild.snapshot_data import read_snapshot_data
-from trainer.rebuild.snapshot_folder import About, SnapshotFolder, read_holdings
 from trainer.rebuild.store_reading import StoreReader
 from trainer.rebuild.taking import Base, take
 from trainer.snapshot import Snapshot, hash_of_data
+from trainer.store_snapshots.data import read_snapshot_data
+from trainer.store_snapshots.folder import About, SnapshotFolder, read_holdings
 from trainer.training import DEFAULT_MODEL, Request, train
 from two_tower import checkpoint as checkpoints
 from two_tower.errors import TwoTowerError

@@ -1,8 +1,8 @@
 """Removes what rebuilds made and nobody needs any more. Knows labels, snapshots and the journal; makes nothing."""
 
 from trainer.rebuild.journal import Journal
-from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.registry_pruning import needed_versions, remove_version
+from trainer.store_snapshots.folder import SnapshotFolder
 from two_tower.registry import Registry
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import TrainerError
 from trainer.fits import Progress, silent
-from trainer.rebuild.events import Events
+from trainer.store_snapshots.events import Events
 from two_tower.movie_columns import MovieColumns
 from two_tower.user_columns import Profiles
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from trainer.dataset import Dataset, Interactions
 from trainer.fits import Progress, silent
 from trainer.readers.rating_scale import detect_scale, on_scale
-from trainer.rebuild.events import Events, Watched, after_deletion, deletion_times, merge
-from trainer.rebuild.snapshot_folder import About, Holdings
 from trainer.rebuild.store_reading import Exported, StoredUsers, StoreReader, UnconnectedError
+from trainer.store_snapshots.events import Events, Watched, after_deletion, deletion_times, merge
+from trainer.store_snapshots.folder import About, Holdings
 from two_tower.movie_columns import MovieColumns
 from two_tower.serving import RatingScale
 from two_tower.user_columns import Profiles

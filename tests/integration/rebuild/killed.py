@@ -17,8 +17,8 @@ from tests.integration.rebuild.looped import PLAN
 from trainer.rebuild.journal import Journal
 from trainer.rebuild.lock import only_one
 from trainer.rebuild.rebuilding import Rebuild
-from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.rebuild.store_reading import StoreReader
+from trainer.store_snapshots.folder import SnapshotFolder
 from two_tower.registry import STABLE, Registry
 
 

@@ -16,10 +16,10 @@ from trainer.rebuild.journal import Result
 from trainer.rebuild.plan import Plan
 from trainer.rebuild.publication import keep_published
 from trainer.rebuild.rebuilding import Rebuild, Told, ignore
-from trainer.rebuild.snapshot_data import read_snapshot_data
-from trainer.rebuild.snapshot_folder import SnapshotFolder
 from trainer.rebuild.store_reading import StoreReader
 from trainer.snapshot import Snapshot, hash_of_data
+from trainer.store_snapshots.data import read_snapshot_data
+from trainer.store_snapshots.folder import SnapshotFolder
 from trainer.training import Request, train
 from two_tower.registry import STABLE, Registry
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marquee.client.user_digest import user_digest
 
-from trainer.rebuild.events import Events, Watched, after_deletion, deletion_times, merge
+from trainer.store_snapshots.events import Events, Watched, after_deletion, deletion_times, merge
 
 Event = tuple[int, int, int, int, float | None]
 

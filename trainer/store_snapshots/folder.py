@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trainer.durable_files import hash_of, sync
 from trainer.errors import TrainerError
-from trainer.rebuild.events import Events, Watched
+from trainer.store_snapshots.events import Events, Watched
 from two_tower import strict_json
 from two_tower.movie_columns import MovieColumns
 from two_tower.registry import SNAPSHOTS, Registry

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.dataset import Dataset, Interactions
-from trainer.rebuild.snapshot_folder import About, Holdings, read_about, read_holdings
+from trainer.store_snapshots.folder import About, Holdings, read_about, read_holdings
 
 
 def read_snapshot_data(folder: Path) -> tuple[About, Dataset]:

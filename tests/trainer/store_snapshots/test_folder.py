@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.toy_dataset import toy_dataset
-from tests.trainer.rebuild.toy_about import ABOUT
+from tests.trainer.store_snapshots.toy_about import ABOUT
 from trainer.readers.read_options import ReadOptions
-from trainer.rebuild.events import Events, merge
 from trainer.rebuild.retention import prune_snapshots
-from trainer.rebuild.snapshot_folder import Holdings, SnapshotError, SnapshotFolder, read_holdings
 from trainer.rebuild.taking import base_of_data
 from trainer.snapshot import take_snapshot
+from trainer.store_snapshots.events import Events, merge
+from trainer.store_snapshots.folder import Holdings, SnapshotError, SnapshotFolder, read_holdings
 from two_tower.registry import Registry
 
 

@@ -1,7 +1,7 @@
 """What a snapshot of the toy data set says of itself. Asserts nothing."""
 
 from tests.toy_dataset import toy_dataset
-from trainer.rebuild.snapshot_folder import About
+from trainer.store_snapshots.folder import About
 
 ABOUT = About(
     name="20260101-000000-000",
