@@ -1,6 +1,7 @@
 """Runs model_service: `python -m model_service`. Settings are environment variables; `--help` lists them."""
 
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -42,6 +43,10 @@ from two_tower.registry import Registry
 
 SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 ADMIN_SERVICE = model_admin_pb2.DESCRIPTOR.services_by_name["ModelAdminService"]
+
+_SWITCH_INTERVAL_S = 0.0005
+"""After so long a thread that loads a model hands the interpreter to those that answer; Python's default is 5 ms, for
+each of the many times that a batch wants it back: docs/decisions/0061-loading-gives-way.md."""
 
 
 @asynccontextmanager
@@ -87,6 +92,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
+            batch_sizes = (1, settings.numpy_rows() + 1, settings.max_batch_rows)
             rollout = Rollout(
                 registry,
                 settings.label,
@@ -97,7 +103,9 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 health,
                 ModelTable(time.monotonic, time.time),
                 in_background=threads.measured("loading", in_background(loading_thread)),
-                warm_up_rows=(1, settings.numpy_rows() + 1, settings.max_batch_rows),
+                warm_up_rows=batch_sizes,
+                # On a CPU nothing of what a large batch does once belongs to a model.
+                later_warm_up_rows=batch_sizes if settings.torch_device().type == "cuda" else batch_sizes[:2],
                 poll_s=settings.registry_poll_s,
                 retry_s=settings.retry_s,
                 rng=rng,
@@ -168,6 +176,9 @@ def main() -> None:
     """Runs the process to its end."""
     settings = ModelSettings.load_or_exit(sys.argv[1:])
     logs.configure(settings.log_level)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What the imports made stays for ever: a full collection of garbage need not look at it while callers wait.
+    gc.freeze()
 
     async def serve_until(stop: asyncio.Event) -> None:
         async with serve(settings):

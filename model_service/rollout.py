@@ -16,6 +16,7 @@ from marquee.client.errors import CallError
 from model_service.catalogue_mirror import InBackground
 from model_service.checkpoint_loader import CheckpointLoader
 from model_service.device_work import DeviceWork
+from model_service.freed_memory import hand_back
 from model_service.generations import EmptyCatalogueError, Generations
 from model_service.model_table import ModelTable
 from model_service.warm_up import warm_up
@@ -56,6 +57,7 @@ class Rollout:
         *,
         in_background: InBackground,
         warm_up_rows: Sequence[int],
+        later_warm_up_rows: Sequence[int],
         poll_s: float,
         retry_s: float,
         rng: random.Random,
@@ -72,7 +74,8 @@ class Rollout:
             health: Published to callers.
             table: Keeps what becomes of each version.
             in_background: Runs a function off the event loop; not what the catalogue waits for.
-            warm_up_rows: Sizes of the warm-up's batches.
+            warm_up_rows: Sizes of the batches that warm up the first version.
+            later_warm_up_rows: Of those that warm up a version beside one that answers.
             poll_s: About how often labels are looked at.
             retry_s: About how long to wait before looking again while nothing serves.
             rng: Spreads the waits of many replicas.
@@ -88,6 +91,7 @@ class Rollout:
         self._health = health
         self._in_background = in_background
         self._warm_up_rows = warm_up_rows
+        self._later_warm_up_rows = later_warm_up_rows
         self._poll_s = poll_s
         self._retry_s = retry_s
         self._rng = rng
@@ -212,9 +216,12 @@ class Rollout:
         kept = {change.version, *(self._answering[name] for name in self._also_labels if name in self._answering)}
         kept.update(self._chosen)
         kept.update(version for version in (self._previous, change.canary and change.canary.version) if version)
-        for version in await self._generations.keep_only(kept):
+        gone = await self._generations.keep_only(kept)
+        for version in gone:
             self.table.let_go(version)
             _log.info("let_go", model_version=version)
+        if gone:
+            await self._in_background(hand_back)
 
     async def _have(self, version: str) -> None:
         if version not in self._generations.versions and self._generations.serving_version is not None:
@@ -255,7 +262,8 @@ class Rollout:
         self._step = CATALOGUE
         generation = await self._generations.prepare(checkpoint, self._in_background)
         self._step = CHECKPOINT
-        await self._in_background(warm_up, self._work, generation, self._warm_up_rows)
+        rows = self._warm_up_rows if is_first else self._later_warm_up_rows
+        await self._in_background(warm_up, self._work, generation, rows)
         await self._generations.answer_from(generation, serves=serves)
         self._in_hand = None
         if is_first:
