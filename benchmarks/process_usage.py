@@ -36,6 +36,11 @@ def pss_bytes(pid: int) -> int:
     raise ProcessLookupError(f"process {pid} has ended")
 
 
+def pss_with_children_bytes(pid: int) -> int:
+    """Returns the memory that a process and its living descendants hold now, shared pages counted by their share."""
+    return pss_bytes(pid) + sum(pss_with_children_bytes(child) for child in _children(pid))
+
+
 def _children(pid: int) -> list[int]:
     return [
         int(child)
