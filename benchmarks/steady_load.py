@@ -5,11 +5,13 @@ spared the questions that a waiting caller would not have asked.
 """
 
 import asyncio
+import gc
 import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import grpc.aio
 import numpy as np
@@ -30,7 +32,7 @@ class SteadyLoad:
         address: host:port.
         pairs: User and movie ids, asked in turn.
         per_s: Questions a second.
-        seconds: How long.
+        seconds: How long at most.
         timeout_s: How long each may take.
     """
 
@@ -38,28 +40,39 @@ class SteadyLoad:
     pairs: Sequence[tuple[str, str]]
     per_s: float
     seconds: float
-    timeout_s: float = 5.0
+    timeout_s: float = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SteadyAnswers:
-    """What came of it.
+    """What came of it; question number n was about pair n modulo their number. Times are of `time.monotonic`.
 
     Attributes:
-        due_s: When each answered question was due, in seconds since the beginning. float64 [count]
-        latencies_ms: Of each, since it was due. float64 [count]
-        scores: Scores that were answered, by model version and place of the pair: one each, if all is well.
+        due_s: When each question was due. float64 [N]
+        asked_s: When it left. float64 [N]
+        answered_s: When its answer came; NaN if none did. float64 [N]
+        version: Which version answered, by its place in `versions`; -1 if none did. int32 [N]
+        score: What it answered; NaN if it did not. float32 [N]
+        versions: Names of versions, in the order in which they first answered.
         failures: Statuses of what was not answered.
     """
 
     due_s: NDArray[np.float64]
-    latencies_ms: NDArray[np.float64]
-    scores: dict[tuple[str, int], set[float]] = field(default_factory=dict)
-    failures: Counter[str] = field(default_factory=Counter)
+    asked_s: NDArray[np.float64]
+    answered_s: NDArray[np.float64]
+    version: NDArray[np.int32]
+    score: NDArray[np.float32]
+    versions: list[str]
+    failures: Counter[str]
+
+    @property
+    def latencies_ms(self) -> NDArray[np.float64]:
+        """Of each question since it was due; NaN if it was not answered. float64 [N]."""
+        return (self.answered_s - self.due_s) * 1000
 
 
 class SteadyCaller:
-    """A process that asks while its `with` block goes on with other things; `answers` waits for its end."""
+    """A process that asks while its `with` block goes on with other things; `answers` ends it."""
 
     def __init__(self, load: SteadyLoad) -> None:
         self._ours, theirs = multiprocessing.Pipe()
@@ -68,6 +81,8 @@ class SteadyCaller:
 
     def __enter__(self) -> "SteadyCaller":
         self._process.start()
+        if self._ours.recv() != "asking":
+            raise RuntimeError("the caller did not begin")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,17 +90,18 @@ class SteadyCaller:
         self._process.join()
 
     def answers(self) -> SteadyAnswers:
-        """Returns what came of it, once it is over."""
+        """Asks no more, and returns what came of it."""
+        self._ours.send("enough")
         answers = self._ours.recv()
         assert isinstance(answers, SteadyAnswers)
         return answers
 
 
-def _run(load: SteadyLoad, pipe: "multiprocessing.connection.Connection") -> None:
-    pipe.send(uvloop.run(_ask(load)))
+def _run(load: SteadyLoad, pipe: Connection) -> None:
+    pipe.send(uvloop.run(_ask(load, pipe)))
 
 
-async def _ask(load: SteadyLoad) -> SteadyAnswers:
+async def _ask(load: SteadyLoad, pipe: Connection) -> SteadyAnswers:
     options = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(load.address, options=options) for _ in range(_CONNECTIONS)]
     stubs = [ModelServiceStub(channel) for channel in channels]
@@ -93,31 +109,42 @@ async def _ask(load: SteadyLoad) -> SteadyAnswers:
         pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie) for user, movie in load.pairs
     ]
     await asyncio.gather(*(stub.PredictRating(requests[0], timeout=30) for stub in stubs))
-    due, latencies = [], []
-    answers = SteadyAnswers(np.zeros(0), np.zeros(0))
-    began = time.perf_counter()
+    # Arrays, made before the clock runs: a list that grows to millions is looked through by the collector of garbage.
+    size = int(load.per_s * load.seconds)
+    asked_s, answered_s = (np.full(size, np.nan) for _ in range(2))
+    version, score = np.full(size, -1, np.int32), np.full(size, np.nan, np.float32)
+    places: dict[str, int] = {}
+    failures: Counter[str] = Counter()
+    gc.collect()
+    gc.freeze()
+    pipe.send("asking")
+    began = time.monotonic()
 
-    async def ask(number: int, due_s: float) -> None:
-        place = number % len(requests)
+    async def ask(number: int) -> None:
+        asked_s[number] = time.monotonic()
+        question = requests[number % len(requests)]
         try:
-            answer = await stubs[number % _CONNECTIONS].PredictRating(requests[place], timeout=load.timeout_s)
+            answer = await stubs[number % _CONNECTIONS].PredictRating(question, timeout=load.timeout_s)
         except grpc.aio.AioRpcError as error:
-            answers.failures[error.code().name] += 1
+            failures[error.code().name] += 1
             return
-        due.append(due_s)
-        latencies.append((time.perf_counter() - began - due_s) * 1000)
-        answers.scores.setdefault((answer.model_version, place), set()).add(round(answer.score, 4))
+        answered_s[number] = time.monotonic()
+        version[number] = places.setdefault(answer.model_version, len(places))
+        score[number] = answer.score
 
     asked: set[asyncio.Task[None]] = set()
-    for number in range(int(load.per_s * load.seconds)):
-        due_s = number / load.per_s
-        if (wait_s := began + due_s - time.perf_counter()) > 0:
+    number = 0
+    while number < size and not pipe.poll():
+        wait_s = began + number / load.per_s - time.monotonic()
+        if wait_s > 0:
             await asyncio.sleep(wait_s)
-        task = asyncio.create_task(ask(number, due_s))
+        task = asyncio.create_task(ask(number))
         asked.add(task)
         task.add_done_callback(asked.discard)
+        number += 1
     if asked:
         await asyncio.wait(asked)
-    answers.due_s, answers.latencies_ms = np.array(due), np.array(latencies)
     await asyncio.gather(*(channel.close() for channel in channels))
-    return answers
+    due_s = began + np.arange(number) / load.per_s
+    until = slice(0, number)
+    return SteadyAnswers(due_s, asked_s[until], answered_s[until], version[until], score[until], list(places), failures)
