@@ -64,6 +64,8 @@ QUICK_DATA = SynthesisPlan(num_users=300, num_movies=400, num_ratings=8_000, see
 NUM_MODELS = 4
 NUM_PAIRS = 512
 SHARE_OF_CAPACITY = 0.5
+# As many as a server of any speed lets wait before it begins to refuse: service_runtime/pending_calls.py.
+NUM_CALLERS = 32
 RATE = "/marquee.v1.ModelService/PredictRating"
 SWAPS_IN_A_BLOCK = 50
 TAKEN_UP_WITHIN_S = 60.0
@@ -97,8 +99,8 @@ def capacity_per_s(address: str, pairs: Sequence[tuple[str, str]], seconds: floa
         for user, movie in pairs
     ]
     with Caller() as caller:
-        caller.call(Load(address, RATE, requests, seconds=seconds / 2))
-        answered = caller.call(Load(address, RATE, requests, seconds=seconds))
+        caller.call(Load(address, RATE, requests, NUM_CALLERS, seconds=seconds / 2))
+        answered = caller.call(Load(address, RATE, requests, NUM_CALLERS, seconds=seconds))
     return answered.count / answered.elapsed_s
 
 
