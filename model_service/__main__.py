@@ -21,6 +21,7 @@ from model_service.checkpoint_loader import CheckpointLoader
 from model_service.device_work import DeviceWork
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
+from model_service.indexing import Indexing
 from model_service.measured_work import MeasuredReader, MeasuredThreads
 from model_service.model_metrics import tell_models
 from model_service.model_table import ModelTable
@@ -58,10 +59,12 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
     registry = Registry(settings.registry)
     with (
         observing("model", settings, settings.metrics_listen) as observed,
-        # One thread owns the device. Beside it, and behind it, one embeds catalogues and another reads checkpoints.
+        # One thread owns the device. Beside it, and behind it, one embeds catalogues, another reads checkpoints and a
+        # third builds anew what proposes movies of large catalogues.
         ThreadPoolExecutor(1, "device") as device_thread,
         background_thread("catalogue") as catalogue_thread,
         background_thread("loading") as loading_thread,
+        background_thread("indexing") as indexing_thread,
     ):
         metrics, tracing = observed.metrics, observed.tracing
         health.tell(metrics)
@@ -78,6 +81,8 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                 aside,
                 settings.catalogue_min_interval_s,
                 settings.catalogue_patience_s,
+                indexing=Indexing(settings.index_min_movies, settings.index_min_recall),
+                indexing_aside=threads.measured("indexing", in_background(indexing_thread)),
             )
             work = DeviceWork(settings.numpy_rows())
             cache: NearCache[NearUser] = NearCache(settings.near_cache_bytes)

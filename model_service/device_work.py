@@ -193,7 +193,7 @@ class _Batch:
         assert self._side is not None
         return recommend(
             self._generation.heads,
-            self._scorer_for(len(rows)),
+            self._generation.scorer(self._scorer_for(len(rows))),
             self._side.columns,
             self._side.vectors,
             np.array(rows, np.int64),

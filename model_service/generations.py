@@ -11,12 +11,15 @@ from model_service.catalogue import Catalogue
 from model_service.catalogue_mirror import CatalogueMirror, InBackground
 from model_service.features import catalogue_replaced
 from model_service.generation import Generation
+from model_service.indexed_scorer import CandidateIndex
+from model_service.indexing import Indexing
 from model_service.residents import Residents
 from service_runtime.errors import ServiceError, Unavailable
 from two_tower.checkpoint import Checkpoint
 
 _log = structlog.get_logger(__name__)
 _RETRY_AFTER_S = 1.0
+_NO_INDEXING = Indexing(min_movies=0, min_recall=1.0)
 
 
 class EmptyCatalogueError(Exception):
@@ -37,6 +40,8 @@ class Generations:
         min_refresh_interval_s: float,
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
+        indexing: Indexing = _NO_INDEXING,
+        indexing_aside: InBackground | None = None,
     ) -> None:
         """Stores what to follow.
 
@@ -46,12 +51,18 @@ class Generations:
             min_refresh_interval_s: Between the beginnings of two refreshes at least.
             patience_s: How long a batch waits for a catalogue that is newer than the known one.
             clock: Monotonic seconds.
+            indexing: Says which generations want an index of their movies.
+            indexing_aside: Builds one anew once the catalogue has changed much, which may take minutes; by default
+                what runs the movie tower.
         """
         self._mirror = mirror
         self._in_background = in_background
         self._min_refresh_interval_s = min_refresh_interval_s
         self._patience_s = patience_s
         self._clock = clock
+        self._indexing = indexing
+        self._indexing_aside = indexing_aside or in_background
+        self._being_indexed: asyncio.Task[None] | None = None
         self._residents: Residents | None = None
         self._refreshing = asyncio.Lock()
         self._next_refresh: asyncio.Task[None] | None = None
@@ -98,7 +109,8 @@ class Generations:
         """
         known = self._residents
         catalogue = _require_movies(await self._mirror.read(None)) if known is None else known.catalogue
-        generation: Generation = await in_background(Generation.build, checkpoint, catalogue)
+        built: Generation = await in_background(Generation.build, checkpoint, catalogue)
+        generation: Generation = await in_background(self._indexing.indexed, built)
         return generation
 
     async def answer_from(self, generation: Generation, *, serves: bool = True) -> None:
@@ -192,6 +204,7 @@ class Generations:
             except EmptyCatalogueError as error:
                 raise Unavailable(str(error), reason="EMPTY_CATALOGUE", retry_after_s=_RETRY_AFTER_S) from error
             self._residents = await self._over(residents, catalogue)
+            self._begin_indexing()
             _log.info(
                 "catalogue",
                 catalogue_id=catalogue.catalogue_id,
@@ -206,6 +219,30 @@ class Generations:
             for version, generation in residents.by_version.items()
         }
         return Residents(moved[residents.serving.checkpoint.version], moved)
+
+    def _begin_indexing(self) -> None:
+        if self._being_indexed is None and any(map(self._indexing.is_due, self.residents().by_version.values())):
+            self._being_indexed = asyncio.create_task(self._index_again())
+            self._being_indexed.add_done_callback(_note_failure)
+
+    async def _index_again(self) -> None:
+        """Builds the indexes that know too little of the movies; until then these are ranked beside the index."""
+        try:
+            for version, generation in self.residents().by_version.items():
+                if self._indexing.is_due(generation):
+                    index = await self._indexing_aside(self._indexing.build, generation)
+                    async with self._refreshing:
+                        await self._take_index(version, index)
+        finally:
+            self._being_indexed = None
+
+    async def _take_index(self, version: str, index: CandidateIndex | None) -> None:
+        residents = self.residents()
+        generation = residents.of(version)
+        if index is None or generation is None:
+            return
+        generation = await self._in_background(generation.with_index, index)
+        self._residents = residents.with_model(generation, serves=version == self.serving_version)
 
 
 def _require_movies(catalogue: Catalogue) -> Catalogue:

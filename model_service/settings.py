@@ -22,6 +22,9 @@ _BATCHES_ON_CPU = 1
 _NUMPY_ROWS_ON_CPU = 8
 """Where both are equally fast over 1,682 and 3,706 movies: benchmarks/results/scoring_crossover.json."""
 
+_INDEX_MIN_MOVIES = 100_000
+"""Below it an exact list costs less than reading its user: benchmarks/results/topk_scaling.json."""
+
 _NEAR_CACHE_BYTES = 256 << 20
 """Some 35,000 users with 200 movies each, or 80,000 with 20: benchmarks/results/near_cache.json."""
 
@@ -150,6 +153,19 @@ class ModelSettings(ServiceSettings):
         le=10_000,
         description="Batches of up to so many users are scored by numpy, larger ones by torch; by default 8 on a CPU "
         "and 0 on a GPU.",
+    )
+    index_min_movies: int = Field(
+        default=_INDEX_MIN_MOVIES,
+        ge=1000,
+        description="From so many movies on, a CPU ranks by an index; smaller catalogues are ranked exactly, and all "
+        "of them where faiss is not installed.",
+    )
+    index_min_recall: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Share of the best 100 movies that an index must find on average, measured when it is built on "
+        "users of the checkpoint; at 1 no index is built.",
     )
     default_timeout_s: float = Field(
         default=10.0, gt=0, le=3600, description="How long a caller without a deadline is taken to wait, in seconds."

@@ -42,8 +42,11 @@ class Heads(ABC):
         movies: What its `embed_movies` gave.
         known: True where the checkpoint was trained on the movie. bool [M]
         cosines: Similarity vectors at length 1.
+        ranking: What ranks by dot products; None where the model computes every pair.
         popularity: What ranks for users of whom nothing is known; None where the model does it. float32 [M]
     """
+
+    ranking: MovieMatrix | None = None
 
     def __init__(
         self,
@@ -123,7 +126,7 @@ class FactoredHeads(Heads):
     def __init__(self, model: Model, movies: MovieEmbeddings, popularity: NDArray[np.float32] | None = None) -> None:
         super().__init__(model, movies, popularity)
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
-        self._ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
+        self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
 
     def finite_rows(self, users: UserEmbeddings) -> NDArray[np.bool_]:
         """Tells as `Heads.finite_rows` says."""

@@ -108,9 +108,7 @@ class NumpyScorer:
             if k < num_allowed:
                 kth = np.partition(row, len(row) - k)[len(row) - k]
                 candidates = np.flatnonzero(row >= kth - margins[b])
-            exact = _sum_exactly(user_vectors[b], vectors[candidates], biases[candidates])  # [C]
-            best = np.argsort(-exact, kind="stable")[:k]
-            answers.append(Ranked(candidates[best], exact[best]))
+            answers.append(best_of(user_vectors[b], vectors, biases, candidates, k))
         return answers
 
     def score_pairs(
@@ -173,6 +171,27 @@ class TorchScorer:
             scores[some] = _sum_exactly_torch(users[user_index[some]], movies, movie_index[some])
         on_host: NDArray[np.float32] = scores.cpu().numpy()
         return on_host
+
+
+def best_of(
+    user: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    biases: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    k: int,
+) -> Ranked:
+    """Returns the k best of some movies with the scores that every list has, fewer if they are fewer.
+
+    Args:
+        user: float32 [D]
+        vectors: Of all movies. float32 [M, D]
+        biases: float32 [M]
+        candidates: Catalogue numbers, ascending. [C]
+        k: Movies wanted.
+    """
+    exact = _sum_exactly(user, vectors[candidates], biases[candidates])  # [C]
+    best = np.argsort(-exact, kind="stable")[:k]
+    return Ranked(candidates[best], exact[best])
 
 
 def _nothing() -> Ranked:

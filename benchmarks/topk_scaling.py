@@ -1,0 +1,186 @@
+"""What does a list of recommendations cost over 4 thousand, 100 thousand and a million movies?
+
+Processor time of the best 10 and 100 movies for batches of 1, 16 and 64 users who have each seen 100 movies: exactly,
+by the index that the service builds for large catalogues, and as a bare matrix product with `torch.topk` that knows
+neither seen movies nor filters; with and without a filter that lets a tenth of the movies through, those of a few
+tastes. One thread; the ways take turns within a round, and the figure is the median of the rounds.
+
+The vectors are made up: users and movies gather around a few thousand points, which gather around 64. So the recall is
+told for them, and, if MARQUEE_DATA names a folder with ml-1m-untimed, for a checkpoint trained on it.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchmarks.checkpoint_recall import recall_of_checkpoint
+from benchmarks.record import record
+from model_service.faiss_index import FaissIndex
+from model_service.indexed_scorer import IndexedScorer
+from model_service.settings import ModelSettings
+from two_tower.permitted import Permitted
+from two_tower.top_k import MovieMatrix, NumpyScorer, Ranked, Scorer, TorchScorer
+
+DIMENSIONS = 128
+SIZES = (4_000, 100_000, 1_000_000)
+BATCHES = (1, 16, 64)
+KS = (10, 100)
+SEEN = 100
+TASTES = 64
+ALLOWED_TASTES = 6
+USERS = 256
+MIN_RECALL = 0.95
+NUMPY_ROWS = int(ModelSettings.model_fields["numpy_max_rows"].default or 8)
+ROUND_S = 1.0
+MAX_ROUNDS = 15
+EXACT, INDEX, BARE, BARE_BF16 = "exact", "index", "bare fp32", "bare bf16"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Movies and users that gather around tastes.
+
+    Attributes:
+        movies: What is ranked.
+        tastes: Taste of each movie. [M]
+        users: float32 [USERS, D]
+    """
+
+    movies: MovieMatrix
+    tastes: NDArray[np.int64]
+    users: NDArray[np.float32]
+
+
+def make_world(num_movies: int, rng: np.random.Generator) -> World:
+    """Draws movies and users around the same points."""
+    tastes = rng.standard_normal((TASTES, DIMENSIONS), np.float32)
+    num_points = max(TASTES, num_movies // 250)
+    taste_of_point = rng.integers(0, TASTES, num_points)
+    points = tastes[taste_of_point] + 0.7 * rng.standard_normal((num_points, DIMENSIONS), np.float32)
+    point_of_movie = rng.integers(0, num_points, num_movies)
+    vectors = points[point_of_movie] + 0.7 * rng.standard_normal((num_movies, DIMENSIONS), np.float32)
+    biases = 0.3 * rng.standard_normal(num_movies, np.float32)
+    users = points[rng.integers(0, num_points, USERS)] + 0.7 * rng.standard_normal((USERS, DIMENSIONS), np.float32)
+    scale = np.float32(DIMENSIONS**-0.5)
+    matrix = MovieMatrix.of(torch.from_numpy(vectors * scale), torch.from_numpy(biases))
+    return World(matrix, taste_of_point[point_of_movie], users * scale)
+
+
+def permit_rows(world: World, rows: int, filtered: bool, rng: np.random.Generator) -> Permitted:
+    """Returns what each row may be answered: one mask, and what each has seen."""
+    num_movies = len(world.tastes)
+    mask = world.tastes < ALLOWED_TASTES if filtered else np.ones(num_movies, np.bool_)
+    seen = rng.integers(0, num_movies, rows * SEEN)
+    return Permitted(mask[None], np.zeros(rows, np.int64), np.repeat(np.arange(rows, dtype=np.int64), SEEN), seen)
+
+
+def cpu_ms(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Returns the processor time of each piece of work: the median of rounds in which they take turns."""
+    for work in works.values():
+        work()
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    began = time.process_time()
+    while len(spent[next(iter(works))]) < 3 or (
+        time.process_time() - began < ROUND_S * len(works) and len(spent[next(iter(works))]) < MAX_ROUNDS
+    ):
+        for name, work in works.items():
+            before = time.process_time()
+            work()
+            spent[name].append(time.process_time() - before)
+    return {name: median(each) * 1000 for name, each in spent.items()}
+
+
+def recall(found: Sequence[Ranked], truth: Sequence[Ranked]) -> float:
+    """Returns the share of the true movies that were found."""
+    shares = [
+        len(np.intersect1d(each.numbers, true.numbers)) / max(1, len(true.numbers))
+        for each, true in zip(found, truth, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
+def bare(users: torch.Tensor, vectors: torch.Tensor, k: int) -> torch.Tensor:
+    """Does what cannot be left out."""
+    best: torch.Tensor = (users @ vectors.T).topk(k, dim=-1).indices
+    return best
+
+
+def measure(world: World, index: FaissIndex, console: Console) -> dict[str, Any]:
+    """Returns the figures of one catalogue."""
+    num_movies = len(world.tastes)
+    narrow = world.movies.vectors.bfloat16()
+    figures: dict[str, Any] = {}
+    for filtered in (False, True):
+        for rows in BATCHES:
+            users = torch.from_numpy(world.users[:rows])
+            permitted = permit_rows(world, rows, filtered, np.random.default_rng(rows))
+            exact: Scorer = NumpyScorer() if rows <= NUMPY_ROWS else TorchScorer()
+            indexed = IndexedScorer(index, world.movies, np.zeros(0, np.int64), exact)
+            for k in KS:
+                asked = (users, world.movies, [k] * rows, permitted)
+                works: dict[str, Callable[[], Any]] = {
+                    EXACT: partial(exact.rank, *asked),
+                    INDEX: partial(indexed.rank, *asked),
+                }
+                if not filtered:
+                    works[BARE] = partial(bare, users, world.movies.vectors, k)
+                    works[BARE_BF16] = partial(bare, users.bfloat16(), narrow, k)
+                spent = {name: ms / rows for name, ms in cpu_ms(works).items()}
+                indexed.num_exact = 0
+                found = indexed.rank(*asked)
+                told: dict[str, Any] = {f"{name}_ms_a_user": round(ms, 4) for name, ms in spent.items()}
+                told["times_less_than_exact"] = round(spent[EXACT] / spent[INDEX], 1)
+                told["recall"] = round(recall(found, exact.rank(*asked)), 4)
+                told["rows_ranked_exactly"] = indexed.num_exact
+                if not filtered:
+                    told["exact_to_bare_fp32"] = round(spent[EXACT] / spent[BARE], 2)
+                    told["exact_to_bare_bf16"] = round(spent[EXACT] / spent[BARE_BF16], 2)
+                name = f"{num_movies} movies, {rows} users, k {k}{', a tenth allowed' if filtered else ''}"
+                figures[name] = told
+                console.print(name, told)
+    return figures
+
+
+def main() -> None:
+    """Measures, prints and records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--movies", type=int, action="append", help="sizes of catalogues; by default three")
+    sizes = parser.parse_args().movies or SIZES
+    torch.set_num_threads(1)
+    console = Console(width=200)
+    figures: dict[str, Any] = {"threads": 1, "dimensions": DIMENSIONS, "seen_per_user": SEEN, "vectors": "made up"}
+    with torch.inference_mode():
+        for num_movies in sizes:
+            world = make_world(num_movies, np.random.default_rng(7))
+            began = time.process_time()
+            index = FaissIndex.build(world.movies, world.users, MIN_RECALL, np.random.default_rng(0))
+            figures[f"{num_movies} movies, index"] = {
+                "build_cpu_s": round(time.process_time() - began, 1),
+                "mib": round(index.size_bytes / 2**20, 1),
+                "movies_mib": round(num_movies * (DIMENSIONS + 1) * 4 / 2**20, 1),
+                "groups_and_recall_by_depth": {
+                    str(depth): [each.num_groups, round(each.recall, 4)] for depth, each in index.depths.items()
+                },
+            }
+            console.print(figures[f"{num_movies} movies, index"])
+            figures.update(measure(world, index, console))
+            del world, index
+    if "MARQUEE_DATA" in os.environ:
+        figures["ml-1m-untimed, marquee"] = recall_of_checkpoint(os.environ["MARQUEE_DATA"], MIN_RECALL)
+        console.print(figures["ml-1m-untimed, marquee"])
+    if tuple(sizes) == SIZES:
+        console.print(f"written to {record('topk_scaling', figures).name}")
+
+
+if __name__ == "__main__":
+    main()

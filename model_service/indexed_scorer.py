@@ -1,0 +1,134 @@
+"""Ranks by an index of the movies where that is exact enough, and exactly elsewhere. Knows scorers; knows no index.
+
+An index proposes candidates; they are scored as everywhere else, so an answer differs from the exact one in what it
+lacks at most, never in a score or in what it may hold. How deep in the list of all movies an answer reaches decides how
+much the index must look at: k movies, beside those that the row excludes, of the share that its filter lets through.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from two_tower.permitted import Permitted
+from two_tower.top_k import MovieMatrix, Ranked, Scorer, best_of
+
+
+class UnreachableRecallError(Exception):
+    """No index of these movies finds the share of the best ones that is wanted."""
+
+
+class CandidateIndex(Protocol):
+    """Proposes movies of the matrix that it was built of."""
+
+    @property
+    def deepest(self) -> float:
+        """How deep into the list of all movies a search may reach."""
+        ...
+
+    def propose(self, user: NDArray[np.float32], k: int, depth: float, allowed: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns candidates for the best `k` allowed movies.
+
+        Args:
+            user: float32 [D]
+            k: Movies wanted.
+            depth: How deep into the list of all movies the k allowed ones reach, at most `deepest`.
+            allowed: One bit a movie, the first in the lowest bit. uint8 [ceil(M / 8)]
+
+        Returns:
+            Distinct catalogue numbers, fewer than k if the index found no more. int64 [C]
+        """
+        ...
+
+    def stale(self, movies: MovieMatrix) -> NDArray[np.int64]:
+        """Returns the numbers of movies that are new or have changed since the index was built, ascending."""
+        ...
+
+
+class IndexedScorer:
+    """Answers what an index can from the index, and lets another scorer do the rest.
+
+    Attributes:
+        num_exact: Rows that the other scorer ranked so far.
+    """
+
+    def __init__(self, index: CandidateIndex, movies: MovieMatrix, stale: NDArray[np.int64], exact: Scorer) -> None:
+        """Stores what to ask.
+
+        Args:
+            index: Of these movies, or of what they were before some changed.
+            movies: What is ranked by the index, on the CPU; any other matrix is ranked exactly.
+            stale: Movies that the index does not know as they are now; all of them are candidates. [s]
+            exact: Ranks the rest.
+        """
+        self._index = index
+        self._movies = movies
+        self._stale = stale
+        self._exact = exact
+        self.num_exact = 0
+
+    def rank(self, users: Tensor, movies: MovieMatrix, ks: Sequence[int], permitted: Permitted) -> list[Ranked]:
+        """Ranks as `Scorer.rank` says, but that a list may lack movies that the index did not find."""
+        found: dict[int, Ranked] = {}
+        if movies is self._movies:
+            masks = [self._prepare(mask) for mask in permitted.masks]
+            user_vectors = users.numpy()  # [B, D]
+            for row, k in enumerate(ks):
+                bits, num_allowed = masks[permitted.mask_of_row[row]]
+                excluded = permitted.excluded_of_row(row)
+                ranked = self._search(user_vectors[row], k, permitted, row, bits, num_allowed, excluded)
+                if ranked is not None:
+                    found[row] = ranked
+        left = [row for row in range(len(ks)) if row not in found]
+        self.num_exact += len(left)
+        if left:
+            rest = self._exact.rank(users[left], movies, [ks[row] for row in left], permitted.take(left))
+            found.update(zip(left, rest, strict=True))
+        return [found[row] for row in range(len(ks))]
+
+    def score_pairs(
+        self, users: Tensor, movies: MovieMatrix, positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Scores as `Scorer.score_pairs` says."""
+        return self._exact.score_pairs(users, movies, positions, numbers)
+
+    def _prepare(self, mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int]:
+        """Returns the bits that the index may look at, and how many movies the mask allows."""
+        bits: NDArray[np.uint8] = np.packbits(mask, bitorder="little")
+        _clear(bits, self._stale)
+        return bits, int(np.count_nonzero(mask))
+
+    def _search(
+        self,
+        user: NDArray[np.float32],
+        k: int,
+        permitted: Permitted,
+        row: int,
+        bits: NDArray[np.uint8],
+        num_allowed: int,
+        excluded: NDArray[np.int64],
+    ) -> Ranked | None:
+        """Returns the list of a row, None if the index does not reach so deep."""
+        num_movies = len(self._movies.vectors)
+        depth = (k + len(excluded)) * num_movies / max(num_allowed, 1)
+        if depth > self._index.deepest:
+            return None
+        if len(excluded):
+            bits = bits.copy()
+            _clear(bits, excluded)
+        mask = permitted.masks[permitted.mask_of_row[row]]
+        stale = self._stale[mask[self._stale]]
+        stale = stale[~np.isin(stale, excluded)] if len(stale) else stale
+        proposed = self._index.propose(user, k, depth, bits)
+        # As many as are wanted lie deeper than the index looked; it was measured on average, not for this row.
+        if len(proposed) + len(stale) < k:
+            return None
+        candidates = np.sort(np.concatenate([proposed, stale]))
+        return best_of(user, self._movies.vectors.numpy(), self._movies.biases.numpy(), candidates, k)
+
+
+def _clear(bits: NDArray[np.uint8], numbers: NDArray[np.int64]) -> None:
+    # One after the other, since two movies may share a byte.
+    np.bitwise_and.at(bits, numbers >> 3, ~(np.uint8(1) << (numbers & 7).astype(np.uint8)))
