@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model_service.field_rules import FieldRules
 from model_service.generation import Generation
-from model_service.queries import RatingTask, SimilarTask, Task, TopKTask
+from model_service.queries import NamedUsers, RatingTask, SimilarTask, Task, TopKTask, UserQuery
 from service_runtime.errors import FailedPrecondition, InvalidRequest, NotFound
 
 MAX_USERS = 1000
@@ -19,6 +19,9 @@ MAX_BATCH_RANKED_AT_LENGTH = 1000
 """With titles or explanations."""
 MAX_EXPLAINED_USERS = 50
 MAX_BATCH_HISTORY = 5000
+
+_THE_ONE = np.zeros(1, np.int64)
+"""Position of the only user."""
 
 
 def no_ratings(generation: Generation) -> FailedPrecondition:
@@ -44,10 +47,9 @@ class Admission:
 
     def predict_rating(self, request: model_service_pb2.PredictRatingRequest) -> Task:
         """Reads a PredictRatingRequest."""
-        user = self.rules.user("user", request.user)
-        number = self._subject(request.movie_id)
-        numbers = np.array([number], np.int64)
-        return RatingTask(self._catalogue_id(), [user], np.zeros(1, np.int64), numbers, with_deviations=True)
+        users = self.rules.one_user("user", request.user)
+        numbers = np.array([self._subject(request.movie_id)], np.int64)
+        return RatingTask(self._catalogue_id(), users, _THE_ONE, numbers, with_deviations=True)
 
     def batch_predict_ratings(self, request: model_service_pb2.BatchPredictRatingsRequest) -> Task:
         """Reads a BatchPredictRatingsRequest; a movie that the catalogue lacks is a matter of its rows."""
@@ -66,16 +68,18 @@ class Admission:
             )
         # What is beyond a limit is not looked at: 4 MiB have room for millions of entries, and nobody else is answered
         # meanwhile.
-        self._distinct("user_ids", request.user_ids[:MAX_USERS])
-        self._distinct("movie_ids", request.movie_ids[:MAX_PAIRS])
+        user_ids, movie_ids = request.user_ids[:MAX_USERS], request.movie_ids[:MAX_PAIRS]
+        self._distinct("user_ids", user_ids)
+        self._distinct("movie_ids", movie_ids)
         positions = self._indices("user_indices", request.user_indices[:MAX_PAIRS], num_users, "user_ids")
         places = self._indices("movie_indices", request.movie_indices[:MAX_PAIRS], num_movies, "movie_ids")
-        versions = list(request.min_user_versions) or [""] * num_users
-        users = [
-            rules.stored_user(f"user_ids[{place}]", user_id, version)
-            for place, (user_id, version) in enumerate(zip(request.user_ids[:MAX_USERS], versions, strict=False))
-        ]
-        numbers = self._available_numbers(request.movie_ids[:MAX_PAIRS])
+        rules.user_ids("user_ids", user_ids)
+        users: Sequence[UserQuery] = NamedUsers(user_ids)
+        if request.min_user_versions:
+            versions = zip(user_ids, request.min_user_versions, strict=False)
+            users = [UserQuery(user_id, min_user_version=version) for user_id, version in versions]
+        numbers = rules.movie_ids("movie_ids", movie_ids)  # [N]
+        numbers[~self._generation.catalogue.available[numbers]] = -1
         if rules.violations:
             return RatingTask(self._catalogue_id(), [], np.zeros(0, np.int64), np.zeros(0, np.int64))
         return RatingTask(self._catalogue_id(), users, positions, numbers[places], request.with_stddev)
@@ -84,10 +88,10 @@ class Admission:
         """Reads a TopKRequest."""
         wish = self.rules.wish(request)
         self.rules.view(request.view)
-        user = self.rules.user("user", request.user)
+        users = self.rules.one_user("user", request.user)
         movie_filter = self.rules.movie_filter(request.filter)
         exclude_seen = request.exclude_seen if request.HasField("exclude_seen") else True
-        return TopKTask(self._catalogue_id(), [user], wish, movie_filter, exclude_seen)
+        return TopKTask(self._catalogue_id(), users, wish, movie_filter, exclude_seen)
 
     def batch_top_k(self, request: model_service_pb2.BatchTopKRequest) -> Task:
         """Reads a BatchTopKRequest."""
@@ -147,15 +151,6 @@ class Admission:
         if len(self.rules.violations) == refused:
             self.missing_movies.append(movie_id)
         return -1
-
-    def _available_numbers(self, movie_ids: Sequence[str]) -> NDArray[np.int64]:
-        catalogue = self._generation.catalogue
-        numbers = np.full(len(movie_ids), -1, np.int64)
-        for place, movie_id in enumerate(movie_ids):
-            number = self.rules.movie_id(f"movie_ids[{place}]", movie_id)
-            if number is not None and catalogue.available[number]:
-                numbers[place] = number
-        return numbers
 
     def _distinct(self, path: str, ids: Sequence[str]) -> None:
         if len(set(ids)) == len(ids):

@@ -12,6 +12,7 @@ from model_service.queries import (
     RatingAnswer,
     RatingTask,
     SimilarAnswer,
+    Source,
     TopKAnswer,
     UserOutcome,
 )
@@ -24,6 +25,8 @@ _STATUS_OF = {
     UserOutcome.NOT_CURRENT: model_service_pb2.ROW_STATUS_USER_NOT_CURRENT,
     UserOutcome.FOREIGN_VERSION: model_service_pb2.ROW_STATUS_FOREIGN_USER_VERSION,
 }
+# Looked up, as an enum's `value` costs more than the rest of a user's part of an answer.
+_NUMBER_OF = {source: model_service_pb2.AnswerSource.ValueType(source.value) for source in Source}
 _RETRY_AFTER_S = 0.1
 
 
@@ -53,8 +56,8 @@ def predict_rating(task: RatingTask, answer: RatingAnswer) -> model_service_pb2.
         rating=answer.ratings[0],
         rounded_rating=answer.rounded_ratings[0],
         score=answer.scores[0],
-        source=_source(user),
-        cold=_is_cold(answer.generation, int(task.movie_numbers[0])),
+        source=_source(user.outcome, user.source),
+        cold=not answer.generation.heads.known[task.movie_numbers[0]],
         model_version=answer.generation.checkpoint.version,
         user_version=user.user_version,
         stddev=None if answer.deviations is None else answer.deviations[0],
@@ -66,25 +69,23 @@ def batch_predict_ratings(
     request: model_service_pb2.BatchPredictRatingsRequest, task: RatingTask, answer: RatingAnswer
 ) -> model_service_pb2.BatchPredictRatingsResponse:
     """Returns the answers for many pairs; what could not be answered for has a status and NaN."""
-    user_statuses = np.array([_STATUS_OF[user.outcome] for user in answer.users], np.int32)  # [B]
+    users = answer.users
+    user_statuses = np.array([_STATUS_OF[outcome] for outcome in users.outcomes], np.int32)  # [B]
     statuses = np.where(
         task.movie_numbers >= 0, user_statuses[task.positions], model_service_pb2.ROW_STATUS_MOVIE_NOT_FOUND
     )  # [P]
-    number_of = answer.generation.catalogue.number_of
-    cold = [
-        (number := number_of.get(movie_id)) is not None and _is_cold(answer.generation, number)
-        for movie_id in request.movie_ids
-    ]
+    numbers = answer.generation.catalogue.numbers_of(request.movie_ids)  # [N]
+    cold = (numbers >= 0) & ~answer.generation.heads.known[numbers]  # [N]
     return model_service_pb2.BatchPredictRatingsResponse(
         ratings=answer.ratings.tolist(),
         rounded_ratings=answer.rounded_ratings.tolist(),
         scores=answer.scores.tolist(),
         statuses=statuses.tolist(),
-        cold=cold,
-        sources=[_source(user) for user in answer.users],
-        user_versions=[user.user_version for user in answer.users],
+        cold=cold.tolist(),
+        sources=[_source(*each) for each in zip(users.outcomes, users.sources, strict=True)],
+        user_versions=users.user_versions,
         stddevs=None if answer.deviations is None else answer.deviations.tolist(),
-        num_ratings=[user.num_ratings for user in answer.users],
+        num_ratings=users.num_ratings,
         model_version=answer.generation.checkpoint.version,
     )
 
@@ -94,7 +95,7 @@ def top_k(request: model_service_pb2.TopKRequest, answer: TopKAnswer) -> model_s
     user = require_answered(answer.users[0])
     return model_service_pb2.TopKResponse(
         movies=_ranked(answer.rows[0], answer.generation, request.view),
-        source=_source(user),
+        source=_source(user.outcome, user.source),
         model_version=answer.generation.checkpoint.version,
         user_version=user.user_version,
     )
@@ -102,14 +103,17 @@ def top_k(request: model_service_pb2.TopKRequest, answer: TopKAnswer) -> model_s
 
 def batch_top_k(request: model_service_pb2.BatchTopKRequest, answer: TopKAnswer) -> model_service_pb2.BatchTopKResponse:
     """Returns the ranked movies of many users."""
+    users = answer.users
     results = [
         model_service_pb2.UserTopK(
-            status=_STATUS_OF[user.outcome],
+            status=_STATUS_OF[outcome],
             movies=_ranked(row, answer.generation, request.view),
-            source=_source(user),
-            user_version=user.user_version,
+            source=_source(outcome, source),
+            user_version=user_version,
         )
-        for user, row in zip(answer.users, answer.rows, strict=True)
+        for outcome, source, user_version, row in zip(
+            users.outcomes, users.sources, users.user_versions, answer.rows, strict=True
+        )
     ]
     return model_service_pb2.BatchTopKResponse(results=results, model_version=answer.generation.checkpoint.version)
 
@@ -162,11 +166,5 @@ def _movie(movie: CatalogueMovie) -> movie_pb2.Movie:
     )
 
 
-def _is_cold(generation: Generation, number: int) -> bool:
-    return not generation.heads.known[number]
-
-
-def _source(user: AnsweredUser) -> model_service_pb2.AnswerSource.ValueType:
-    if user.outcome is not UserOutcome.OK:
-        return model_service_pb2.ANSWER_SOURCE_UNSPECIFIED
-    return model_service_pb2.AnswerSource.ValueType(user.source.value)
+def _source(outcome: UserOutcome, source: Source) -> model_service_pb2.AnswerSource.ValueType:
+    return _NUMBER_OF[source] if outcome is UserOutcome.OK else model_service_pb2.ANSWER_SOURCE_UNSPECIFIED

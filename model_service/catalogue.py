@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -95,6 +96,10 @@ class Catalogue:
                 names.setdefault(key, genre)
                 masks.setdefault(key, np.zeros(size, np.bool_))[number] = True
         return Catalogue(self.catalogue_id, version, movies, number_of, available, years, names, masks)
+
+    def numbers_of(self, movie_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Returns the catalogue number of each movie, -1 of one that the catalogue lacks."""
+        return np.fromiter(map(self.number_of.get, movie_ids, repeat(-1)), np.int64, len(movie_ids))
 
     def genres(self) -> list[str]:
         """Returns the genres that an available movie has, sorted."""

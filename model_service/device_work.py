@@ -14,7 +14,8 @@ from model_service.filters import MovieFilter, permit
 from model_service.generation import Generation
 from model_service.queries import (
     Answer,
-    AnsweredUser,
+    AnsweredUsers,
+    NamedUsers,
     RatingAnswer,
     RatingTask,
     SimilarAnswer,
@@ -25,13 +26,17 @@ from model_service.queries import (
     TopKTask,
     UserOutcome,
     UserQuery,
+    joined_users,
+    stored_ids,
 )
-from model_service.user_side import StoredUsers, UserSide, embed
+from model_service.user_side import StoredUsers, UserSide, embed, near_of
 from two_tower.answer_source import are_popular
 from two_tower.recommending import RankedRow, Wish, recommend
 from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
 
 _NO_MOVIES = Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
+_MANY_SCORES = 100_000
+"""Scores of a batch from which on it is worth a thread."""
 
 
 class NotFiniteError(Exception):
@@ -42,16 +47,37 @@ class NotFiniteError(Exception):
 class _Slot:
     """Where the users of a task stand in the batch: `rows[i]` is the row of user i, -1 if he has none."""
 
-    users: Sequence[AnsweredUser]
+    users: AnsweredUsers
     rows: NDArray[np.int64]
 
 
 class DeviceWork:
-    """Turns tasks into answers. Runs in one thread, the only one that scores on the device."""
+    """Turns tasks into answers. One batch at a time, and on a GPU always in the one thread that scores there."""
 
     def __init__(self, numpy_max_rows: int) -> None:
         """Stores up to how many rows numpy scores; more are scored by torch."""
         self._numpy_max_rows = numpy_max_rows
+
+    def is_quick(self, tasks: Sequence[Task], stored: StoredUsers | None, generation: Generation) -> bool:
+        """Tells whether `answer_and_embed` takes less time than a thread costs: all users near, and little to score.
+
+        Args:
+            tasks: As of `answer_and_embed`.
+            stored: Likewise.
+            generation: Likewise.
+        """
+        heads = generation.heads
+        if not heads.scores_dot_products or heads.cosines.vectors.device.type != "cpu":
+            return False
+        num_scores = 0
+        for task in tasks:
+            if isinstance(task, SimilarTask) or _needs_columns(task, generation) or None in near_of(task.users, stored):
+                return False
+            if isinstance(task, RatingTask):
+                num_scores += len(task.positions)
+            else:
+                num_scores += len(task.users) * len(generation.catalogue) if task.wish.diversity == 0 else _MANY_SCORES
+        return num_scores < _MANY_SCORES
 
     def answer(
         self, tasks: Sequence[Task], stored: StoredUsers | None, generation: Generation, now_ms: int
@@ -74,17 +100,28 @@ class DeviceWork:
         Returns:
             The answers in the order of the tasks, and stored users who may be kept, by id.
         """
-        queries: list[UserQuery] = []
-        outcomes: list[list[UserOutcome]] = []
+        answerable: list[Sequence[UserQuery]] = []
+        outcomes: list[Sequence[UserOutcome]] = []
         rows: list[NDArray[np.int64]] = []
+        num_rows = 0
         for task in tasks:
-            judged = [_judge(query, stored) for query in task.users]
-            ok = np.array([outcome is UserOutcome.OK for outcome in judged], np.bool_)
-            rows.append(np.where(ok, len(queries) + np.cumsum(ok) - 1, -1).astype(np.int64))
-            queries.extend(query for query, good in zip(task.users, ok, strict=True) if good)
+            judged, good = _judged(task.users, stored)
+            rows.append(np.where(good, num_rows + np.cumsum(good) - 1, -1))
+            answerable.append(
+                task.users if good.all() else [task.users[place] for place in np.flatnonzero(good).tolist()]
+            )
+            num_rows += len(answerable[-1])
             outcomes.append(judged)
-        with_columns = any(_needs_columns(task) for task in tasks)
-        side = embed(queries, stored, generation, now_ms, with_columns=with_columns) if queries else None
+        side = None
+        if num_rows:
+            side = embed(
+                joined_users(answerable),
+                stored,
+                generation,
+                now_ms,
+                with_columns=any(_needs_columns(task, generation) for task in tasks),
+                with_seen=any(isinstance(task, TopKTask) and task.exclude_seen for task in tasks),
+            )
         batch = _Batch(generation, side, self._scorer_for)
         slots = [
             _Slot(_answered_users(task, judged, places, stored, side), places)
@@ -155,9 +192,13 @@ class _Batch:
         deviations = np.full(len(rows), np.nan, np.float32)
         if asked.any():
             assert self._side is not None
-            assert self._side.columns is not None
-            spread = self._generation.checkpoint.manifest.rating_spread
-            told = self._generation.heads.deviations_of_pairs(self._side.columns, spread, rows[asked], numbers[asked])
+            told = self._generation.heads.deviations_of_pairs(
+                self._side.columns,
+                np.asarray(self._side.num_ratings, np.int64),
+                self._generation.checkpoint.manifest.rating_spread,
+                rows[asked],
+                numbers[asked],
+            )
             if told is None:
                 return None
             deviations[asked] = told
@@ -232,10 +273,18 @@ class _Batch:
         return self._side.seen[row]
 
 
-def _needs_columns(task: Task) -> bool:
+def _needs_columns(task: Task, generation: Generation) -> bool:
     if isinstance(task, TopKTask):
         return task.wish.explain > 0
-    return isinstance(task, RatingTask) and task.with_deviations
+    return isinstance(task, RatingTask) and task.with_deviations and generation.heads.tells_deviations
+
+
+def _judged(users: Sequence[UserQuery], stored: StoredUsers | None) -> tuple[Sequence[UserOutcome], NDArray[np.bool_]]:
+    """Returns what becomes of each user, and where that is an answer. [B]."""
+    if isinstance(users, NamedUsers):
+        return (UserOutcome.OK,) * len(users), np.ones(len(users), np.bool_)
+    judged = [_judge(query, stored) for query in users]
+    return judged, np.array([outcome is UserOutcome.OK for outcome in judged], np.bool_)
 
 
 def _judge(query: UserQuery, stored: StoredUsers | None) -> UserOutcome:
@@ -258,13 +307,15 @@ def _answered_users(
     rows: NDArray[np.int64],
     stored: StoredUsers | None,
     side: UserSide | None,
-) -> list[AnsweredUser]:
-    users = []
-    for query, outcome, row in zip(task.users, outcomes, rows.tolist(), strict=True):
-        user = None if stored is None else stored.users.get(query.user_id or "")
-        version = "" if user is None else user.version
-        if side is None or row < 0:
-            users.append(AnsweredUser(outcome, Source.POPULAR, version))
-        else:
-            users.append(AnsweredUser(outcome, side.sources[row], version, side.num_ratings[row]))
-    return users
+) -> AnsweredUsers:
+    users = [] if stored is None else map(stored.users.get, stored_ids(task.users))
+    versions = ["" if user is None else user.version for user in users] or [""] * len(outcomes)
+    if side is None:
+        return AnsweredUsers(outcomes, [Source.POPULAR] * len(outcomes), versions, [0] * len(outcomes))
+    places = rows.tolist()
+    return AnsweredUsers(
+        outcomes,
+        [side.sources[row] if row >= 0 else Source.POPULAR for row in places],
+        versions,
+        [side.num_ratings[row] if row >= 0 else 0 for row in places],
+    )

@@ -41,10 +41,6 @@ class EmbeddedUser:
         """What he takes of memory; on a GPU his tensors lie there."""
         return _OBJECTS_BYTES + sum(int(getattr(self.vectors, each.name).nbytes) for each in fields(self.vectors))
 
-    def is_of(self, heads: Heads) -> bool:
-        """Tells whether it was made for this model over these movies."""
-        return self.heads() is heads
-
 
 def row_of(users: UsersT, row: int) -> UsersT:
     """Returns one user without a hold on the tensors of all."""

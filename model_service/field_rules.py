@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from marquee.v1 import model_service_pb2, movie_pb2, user_pb2
+from numpy.typing import NDArray
 
 from model_service.catalogue import Catalogue
 from model_service.filters import MovieFilter
-from model_service.queries import UserQuery, Watched
+from model_service.queries import NamedUsers, UserQuery, Watched
 from model_service.stored_user import profile_fields
 from service_runtime.errors import Violation
 from two_tower.recommending import Wish
@@ -47,6 +48,20 @@ class FieldRules:
     def refuse(self, path: str, description: str) -> None:
         """Notes something that is wrong."""
         self.violations.append(Violation(path, description))
+
+    def user_ids(self, path: str, user_ids: Sequence[str]) -> None:
+        """Checks ids of users."""
+        if not _are_plain(user_ids):
+            for place, user_id in enumerate(user_ids):
+                self._user_id(f"{path}[{place}]", user_id)
+
+    def movie_ids(self, path: str, movie_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Returns the catalogue number of each id, -1 where the catalogue lacks it or it is not well-formed."""
+        numbers = self.catalogue.numbers_of(movie_ids)
+        # What the catalogue has is well-formed.
+        for place in np.flatnonzero(numbers < 0).tolist():
+            self.movie_id(f"{path}[{place}]", movie_ids[place])
+        return numbers
 
     def movie_id(self, path: str, movie_id: str) -> int | None:
         """Returns the catalogue number of a well-formed id, None if the catalogue lacks it or it is not well-formed."""
@@ -88,6 +103,16 @@ class FieldRules:
         if view not in movie_pb2.MovieView.values():
             self.refuse("view", f"there is no view {view}; there are {', '.join(movie_pb2.MovieView.keys())}")
 
+    def one_user(self, path: str, user: model_service_pb2.UserSelector) -> Sequence[UserQuery]:
+        """Reads whom to answer for, and him alone."""
+        is_plain = user.user_id and not (
+            user.min_user_version or user.session_events or user.HasField("profile_overrides")
+        )
+        if not is_plain:
+            return [self.user(path, user)]
+        self._user_id(f"{path}.user_id", user.user_id)
+        return NamedUsers([user.user_id])
+
     def user(self, path: str, user: model_service_pb2.UserSelector) -> UserQuery:
         """Reads whom to answer for."""
         kind = user.WhichOneof("selector")
@@ -106,11 +131,6 @@ class FieldRules:
         profile.MergeFrom(overrides)
         history = self._watched(f"{inline}.history", user.inline_user.history, MAX_INLINE_HISTORY)
         return UserQuery(None, profile_fields(profile), history, session)
-
-    def stored_user(self, path: str, user_id: str, min_user_version: str) -> UserQuery:
-        """Reads a user who is named by his id alone."""
-        self._user_id(path, user_id)
-        return UserQuery(user_id, min_user_version=min_user_version)
 
     def movie_filter(self, given: model_service_pb2.MovieFilter) -> MovieFilter:
         """Reads which movies may be answered."""
@@ -202,3 +222,9 @@ class FieldRules:
 
     def _text(self, path: str, text: str, most: int) -> bool:
         return self.count(path, "bytes", len(text.encode()), 1, most)
+
+
+def _are_plain(ids: Sequence[str]) -> bool:
+    """Tells whether all ids are well-formed for sure: printable ASCII of a length that is allowed."""
+    together = "".join(ids)
+    return together.isascii() and together.isprintable() and all(ids) and max(map(len, ids), default=0) <= MAX_ID_BYTES

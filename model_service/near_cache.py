@@ -5,12 +5,11 @@ changes is lost, and a value that was being read when its user changed is used f
 say whether the read saw the change.
 """
 
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
-
-from cachetools import LRUCache
 
 T = TypeVar("T")
 
@@ -69,7 +68,10 @@ class NearCache(Generic[T]):
 
     def __init__(self, max_bytes: int) -> None:
         """Stores how much is kept at most; 0 keeps nothing. It is not live yet."""
-        self._entries: LRUCache[str, Cached[T]] = LRUCache(max_bytes, getsizeof=lambda entry: entry.size_bytes)
+        self._max_bytes = max_bytes
+        # The one that was asked for longest ago comes first.
+        self._entries: OrderedDict[str, Cached[T]] = OrderedDict()
+        self._size_bytes = 0
         self._readings: set[Reading] = set()
         self._live = False
         self.counts = dict.fromkeys(Lookup, 0)
@@ -81,12 +83,12 @@ class NearCache(Generic[T]):
     @property
     def max_bytes(self) -> int:
         """How much is kept at most."""
-        return int(self._entries.maxsize)
+        return self._max_bytes
 
     @property
     def size_bytes(self) -> int:
         """What the kept values take."""
-        return int(self._entries.currsize)
+        return self._size_bytes
 
     @property
     def is_live(self) -> bool:
@@ -106,7 +108,7 @@ class NearCache(Generic[T]):
         """
         entry = self._entries.get(user_id) if self._live else None
         if entry is not None and entry.has_expired(now_ms):
-            del self._entries[user_id]
+            self._let_go_of(user_id)
             entry = None
         if entry is None:
             self.counts[Lookup.MISS if self._live else Lookup.BYPASS] += 1
@@ -115,7 +117,34 @@ class NearCache(Generic[T]):
             self.counts[Lookup.BYPASS] += 1
             return None
         self.counts[Lookup.HIT] += 1
+        self._entries.move_to_end(user_id)
         return entry.value
+
+    def get_all(
+        self, user_ids: Sequence[str], now_ms: int, will_do: Callable[[T], bool] = lambda value: True
+    ) -> list[T | None]:
+        """Returns what is kept of each of some users, for a caller who knows of no change; as `get` does.
+
+        Args:
+            user_ids: The users.
+            now_ms: The time in ms since the epoch.
+            will_do: Whether a value has all that the caller needs.
+        """
+        if not self._live:
+            return [self.get(user_id, 0, now_ms, will_do) for user_id in user_ids]
+        entry_of, note_use = self._entries.get, self._entries.move_to_end
+        found: list[T | None] = []
+        num_hits = 0
+        for user_id in user_ids:
+            entry = entry_of(user_id)
+            if entry is None or 0 < entry.expires_at_ms <= now_ms or not will_do(entry.value):
+                found.append(self.get(user_id, 0, now_ms, will_do))
+            else:
+                note_use(user_id)
+                found.append(entry.value)
+                num_hits += 1
+        self.counts[Lookup.HIT] += num_hits
+        return found
 
     def peek(self, user_id: str) -> T | None:
         """Returns what is kept of a user, for who has it already and wants to know whether it is; not counted."""
@@ -160,7 +189,7 @@ class NearCache(Generic[T]):
     def invalidate(self, user_ids: Iterable[str]) -> None:
         """Lets go of users that changed."""
         for user_id in user_ids:
-            self._entries.pop(user_id, None)
+            self._let_go_of(user_id)
             for reading in self._readings:
                 reading.changed.add(user_id)
 
@@ -171,11 +200,22 @@ class NearCache(Generic[T]):
             live: Whether changes are told from here on.
         """
         self._entries.clear()
+        self._size_bytes = 0
         for reading in self._readings:
             reading.void = True
         self._live = live
         self.num_resets += 1
 
     def _keep(self, user_id: str, entry: Cached[T]) -> None:
-        if entry.size_bytes <= self._entries.maxsize:
-            self._entries[user_id] = entry
+        if entry.size_bytes > self._max_bytes:
+            return
+        self._let_go_of(user_id)
+        while self._size_bytes + entry.size_bytes > self._max_bytes:
+            self._let_go_of(next(iter(self._entries)))
+        self._entries[user_id] = entry
+        self._size_bytes += entry.size_bytes
+
+    def _let_go_of(self, user_id: str) -> None:
+        entry = self._entries.pop(user_id, None)
+        if entry is not None:
+            self._size_bytes -= entry.size_bytes

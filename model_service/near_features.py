@@ -44,6 +44,17 @@ class NearUser:
     embedded: tuple[EmbeddedUser, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NearRead(UsersRead):
+    """Some users, and as what they are kept.
+
+    Attributes:
+        near: Each user; empty if nothing is kept at this moment.
+    """
+
+    near: Sequence[NearUser]
+
+
 class NearFeatures:
     """A `FeatureReader` with a memory.
 
@@ -75,7 +86,7 @@ class NearFeatures:
         with_seen: bool,
         deadline: float,
         at_least: Mapping[str, str],
-    ) -> UsersRead:
+    ) -> NearRead:
         """Reads users; only those are asked for who are not near.
 
         Args:
@@ -91,22 +102,27 @@ class NearFeatures:
         if not self.keeps:
             for user_id in user_ids:
                 self._cache.get(user_id, 0, 0)  # counted as passed by
-            return await self._reader.read_users(user_ids, history_limit, with_seen=with_seen, deadline=deadline)
+            read = await self._reader.read_users(user_ids, history_limit, with_seen=with_seen, deadline=deadline)
+            return NearRead(read.users, read.catalogue_id, read.catalogue_version, [])
         now_ms = int(self._wall_clock() * 1000)
-        found = {user_id: self._near(user_id, history_limit, at_least.get(user_id, ""), now_ms) for user_id in user_ids}
-        near = [user for user in found.values() if user is not None]
-        missing = [user_id for user_id, user in found.items() if user is None]
-        if missing:
+        if at_least:
+            looked_up = [self._near(each, history_limit, at_least.get(each, ""), now_ms) for each in user_ids]
+        else:
+            looked_up = self._cache.get_all(user_ids, now_ms, lambda near: near.history_limit >= history_limit)
+        users = [user for user in looked_up if user is not None]
+        if len(users) < len(user_ids):
+            near, found = users, dict(zip(user_ids, looked_up, strict=True))
+            missing = [user_id for user_id, user in found.items() if user is None]
             fresh = await self._read(missing, history_limit, deadline)
             stores = {(user.catalogue_id, user.epoch) for user in (*near, *fresh.values())}
             if near and len(stores) > 1:
                 # What is near is of a catalogue or a store that was replaced since, and `_read` let go of it.
                 fresh = await self._read(user_ids, history_limit, deadline)
             found |= fresh
-        users = [user for user_id in user_ids if (user := found[user_id]) is not None]
-        return UsersRead([user.user for user in users], users[0].catalogue_id, self._catalogue_version)
+            users = [user for user in found.values() if user is not None]
+        return NearRead([user.user for user in users], users[0].catalogue_id, self._catalogue_version, users)
 
-    def embedded(self, user_ids: Sequence[str], read: UsersRead, heads: Heads) -> dict[str, EmbeddedUser]:
+    def embedded(self, user_ids: Sequence[str], read: NearRead, heads: Heads) -> dict[str, EmbeddedUser]:
         """Returns those of the users who were read that were embedded before, by this model over these movies.
 
         Args:
@@ -114,11 +130,12 @@ class NearFeatures:
             read: What was.
             heads: The model and the movies.
         """
-        embedded: dict[str, EmbeddedUser] = {}
-        for user_id, user in zip(user_ids, read.users, strict=True):
-            near = self._cache.peek(user_id)
-            if near is not None and near.user is user:
-                embedded.update((user_id, each) for each in near.embedded if each.is_of(heads))
+        embedded = {
+            user_id: each
+            for user_id, near in zip(user_ids, read.near, strict=bool(read.near))
+            for each in near.embedded
+            if each.heads() is heads
+        }
         self.num_embedded_taken += len(embedded)
         return embedded
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.queries import Answer, RatingAnswer, RatingTask, Task, TopKAnswer, TopKTask
+from model_service.queries import Answer, AnsweredUsers, RatingAnswer, RatingTask, Task, TopKAnswer, TopKTask
 
 _ROWS_TO_EXPLAIN = 10
 """Rows of a batch that a user counts as whose list is explained: up to 50 embeddings of him, and one read."""
@@ -36,7 +36,7 @@ def join(task: Task, answers: Sequence[Answer]) -> Answer:
         return answers[0]
     if isinstance(task, TopKTask):
         parts = [answer for answer in answers if isinstance(answer, TopKAnswer)]
-        users = [user for part in parts for user in part.users]
+        users = AnsweredUsers.joined([part.users for part in parts])
         return TopKAnswer(parts[-1].generation, users, [row for part in parts for row in part.rows])
     if isinstance(task, RatingTask):
         return _joined_ratings(task, [answer for answer in answers if isinstance(answer, RatingAnswer)])
@@ -66,7 +66,7 @@ def _joined_ratings(task: RatingTask, parts: Sequence[RatingAnswer]) -> RatingAn
     ratings[places] = np.concatenate([part.ratings for part in parts])
     rounded[places] = np.concatenate([part.rounded_ratings for part in parts])
     scores[places] = np.concatenate([part.scores for part in parts])
-    users = [user for part in parts for user in part.users]
+    users = AnsweredUsers.joined([part.users for part in parts])
     generation = parts[-1].generation
     return RatingAnswer(generation, users, ratings, rounded, scores, _joined_deviations(places, parts))
 

@@ -1,16 +1,17 @@
 """Takes a batch from its members to their answers: one read of the store, one pass over the device. Knows no RPC."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from model_service.admission import no_ratings
 from model_service.batcher import Member
 from model_service.catalogue_mirror import InBackground
 from model_service.device_work import DeviceWork
-from model_service.features import UsersRead, catalogue_replaced
+from model_service.features import catalogue_replaced
 from model_service.generation import Generation
 from model_service.generations import Generations
-from model_service.near_features import NearFeatures, newer_version
-from model_service.queries import Answer, RatingTask, Task, TopKTask
+from model_service.near_features import NearFeatures, NearRead, newer_version
+from model_service.queries import Answer, NamedUsers, RatingTask, Task, TopKTask, stored_ids
 from model_service.residents import Residents
 from model_service.user_side import StoredUsers
 from service_runtime.errors import ServiceError, Unavailable
@@ -57,7 +58,7 @@ class Pipeline:
     async def __call__(self, members: Sequence[Member[Task, Answer]]) -> None:
         """Answers each member of a batch."""
         residents = self._generations.residents()
-        read: UsersRead | None = None
+        read: NearRead | None = None
         user_ids = list(dict.fromkeys(_stored_ids(members)))
         try:
             if user_ids:
@@ -77,13 +78,16 @@ class Pipeline:
         for generation, ours in _by_generation(live, residents):
             tasks = [member.payload for member in ours]
             stored = None if read is None else self._stored(user_ids, read, generation)
-            answers, made = await self._on_device(self._work.answer_and_embed, tasks, stored, generation, now_ms)
+            if self._work.is_quick(tasks, stored, generation):
+                answers, made = self._work.answer_and_embed(tasks, stored, generation, now_ms)
+            else:
+                answers, made = await self._on_device(self._work.answer_and_embed, tasks, stored, generation, now_ms)
             if stored is not None:
                 self._features.keep(made, stored.users)
             for member, answer in zip(ours, answers, strict=True):
                 member.answer(answer)
 
-    def _stored(self, user_ids: Sequence[str], read: UsersRead, generation: Generation) -> StoredUsers:
+    def _stored(self, user_ids: Sequence[str], read: NearRead, generation: Generation) -> StoredUsers:
         return StoredUsers(
             dict(zip(user_ids, read.users, strict=True)),
             self._features.embedded(user_ids, read, generation.heads),
@@ -92,7 +96,7 @@ class Pipeline:
 
     async def _read(
         self, user_ids: Sequence[str], members: Sequence[Member[Task, Answer]], residents: Residents
-    ) -> UsersRead:
+    ) -> NearRead:
         return await self._features.read_users(
             user_ids,
             max(each.checkpoint.manifest.history_window for each in residents.by_version.values()),
@@ -108,22 +112,21 @@ class Pipeline:
         if self._answer_without_features:
             return list(members)
         for member in members:
-            if any(query.user_id is not None for query in member.payload.users):
+            if any(stored_ids(member.payload.users)):
                 member.answer(error)
-        return [member for member in members if all(query.user_id is None for query in member.payload.users)]
+        return [member for member in members if not any(stored_ids(member.payload.users))]
 
 
 def _stored_ids(members: Sequence[Member[Task, Answer]]) -> Iterator[str]:
-    for member in members:
-        for query in member.payload.users:
-            if query.user_id is not None:
-                yield query.user_id
+    return filter(None, chain.from_iterable(stored_ids(member.payload.users) for member in members))
 
 
 def _versions_wanted(members: Sequence[Member[Task, Answer]]) -> dict[str, str]:
     """Returns the versions that callers know of: of several for one user the newest."""
     wanted: dict[str, str] = {}
     for member in members:
+        if isinstance(member.payload.users, NamedUsers):
+            continue
         for query in member.payload.users:
             if query.user_id is not None and query.min_user_version:
                 known = wanted.get(query.user_id, "")
@@ -132,7 +135,7 @@ def _versions_wanted(members: Sequence[Member[Task, Answer]]) -> dict[str, str]:
 
 
 def _wants_seen(task: Task) -> bool:
-    return isinstance(task, TopKTask) and task.exclude_seen and any(query.user_id is not None for query in task.users)
+    return isinstance(task, TopKTask) and task.exclude_seen and any(stored_ids(task.users))
 
 
 def _of_this_catalogue(members: Sequence[Member[Task, Answer]], residents: Residents) -> list[Member[Task, Answer]]:

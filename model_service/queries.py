@@ -1,8 +1,9 @@
 """Holds what is asked and what is answered, after admission. Knows catalogue numbers; knows no RPC and no tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,54 @@ class UserQuery:
         return self.user_id is not None and self.session is None and self.profile.is_empty
 
 
+class NamedUsers(Sequence[UserQuery]):
+    """Users of whom a request says nothing but their ids: as they are stored, in whatever state.
+
+    Nearly all are: so they are kept as a list of ids, which costs a tenth of as many queries.
+
+    Attributes:
+        user_ids: Their external ids.
+    """
+
+    __slots__ = ("user_ids",)
+
+    def __init__(self, user_ids: Sequence[str]) -> None:
+        self.user_ids = user_ids
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @overload
+    def __getitem__(self, place: int) -> UserQuery: ...
+    @overload
+    def __getitem__(self, place: slice) -> "NamedUsers": ...
+    def __getitem__(self, place: int | slice) -> "UserQuery | NamedUsers":
+        if isinstance(place, slice):
+            return NamedUsers(self.user_ids[place])
+        return UserQuery(self.user_ids[place])
+
+
+def joined_users(parts: Iterable[Sequence[UserQuery]]) -> Sequence[UserQuery]:
+    """Returns the users of all parts end to end."""
+    parts = list(parts)
+    named = [part for part in parts if isinstance(part, NamedUsers)]
+    if len(named) < len(parts):
+        return [query for part in parts for query in part]
+    return named[0] if len(named) == 1 else NamedUsers([user_id for part in named for user_id in part.user_ids])
+
+
+def stored_ids(users: Sequence[UserQuery]) -> Sequence[str]:
+    """Returns the id of each user, "" of an anonymous one."""
+    return users.user_ids if isinstance(users, NamedUsers) else [query.user_id or "" for query in users]
+
+
+def ids_as_stored(users: Sequence[UserQuery]) -> Sequence[str]:
+    """Returns the id of each user of whom the store says all, "" of another one."""
+    if isinstance(users, NamedUsers):
+        return users.user_ids
+    return [query.user_id or "" if query.is_as_stored else "" for query in users]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RatingTask:
     """Wants the rating of pair p: user `positions[p]` and movie `movie_numbers[p]`, -1 where there is no such movie.
@@ -140,6 +189,34 @@ class AnsweredUser:
     num_ratings: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AnsweredUsers:
+    """What the answers for B users are based on, column by column. [B] each."""
+
+    outcomes: Sequence[UserOutcome]
+    sources: Sequence[Source]
+    user_versions: Sequence[str]
+    num_ratings: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __getitem__(self, place: int) -> AnsweredUser:
+        return AnsweredUser(
+            self.outcomes[place], self.sources[place], self.user_versions[place], self.num_ratings[place]
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["AnsweredUsers"]) -> "AnsweredUsers":
+        """Returns the users of all parts end to end."""
+        return cls(
+            [each for part in parts for each in part.outcomes],
+            [each for part in parts for each in part.sources],
+            [each for part in parts for each in part.user_versions],
+            [each for part in parts for each in part.num_ratings],
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RatingAnswer:
     """Ratings per pair; NaN where the user or the movie could not be answered for.
@@ -154,7 +231,7 @@ class RatingAnswer:
     """
 
     generation: Generation
-    users: Sequence[AnsweredUser]
+    users: AnsweredUsers
     ratings: NDArray[np.float32]
     rounded_ratings: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -166,7 +243,7 @@ class TopKAnswer:
     """Ranked movies per user; without movies where the user could not be answered for."""
 
     generation: Generation
-    users: Sequence[AnsweredUser]
+    users: AnsweredUsers
     rows: Sequence[RankedRow]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model_service.embedded_user import EmbeddedUser, joined, row_of
 from model_service.generation import Generation
-from model_service.queries import Source, UserQuery
+from model_service.queries import Source, UserQuery, ids_as_stored, stored_ids
 from model_service.stored_user import StoredUser
 from model_service.user_rows import AssembledUsers, assemble, seen_by
 from two_tower.user_columns import UserColumns
@@ -43,7 +43,8 @@ class UserSide:
         bad_rows: Users of whom the model made no numbers.
         sources: What each answer will be based on. [B]
         num_ratings: How many ratings each rests on. [B]
-        seen: Catalogue numbers that each user ever watched; of stored users only if they were read. [B]
+        seen: Catalogue numbers that each user ever watched; of stored users only if they were read. Empty unless it was
+            asked for, or all went through the tower. [B]
         columns: What the tower took; None unless it was asked for, or all went through it.
         made: Stored users that were embedded anew, by id; empty if nobody keeps them.
     """
@@ -64,6 +65,7 @@ def embed(
     now_ms: int,
     *,
     with_columns: bool,
+    with_seen: bool,
 ) -> UserSide:
     """Embeds users.
 
@@ -73,10 +75,13 @@ def embed(
         generation: What answers.
         now_ms: When session events without a time happened.
         with_columns: Whether somebody needs the columns of all.
+        with_seen: Whether somebody needs what the users watched.
     """
-    users = [None if stored is None else stored.users.get(query.user_id or "") for query in queries]
-    near = [_near(query, stored) for query in queries]
+    near = near_of(queries, stored)
     cold = [row for row, embedded in enumerate(near) if embedded is None]
+    users: list[StoredUser | None] = [None] * len(queries)
+    if stored is not None and (cold or with_columns or with_seen):
+        users = list(map(stored.users.get, stored_ids(queries)))
     if len(cold) == len(queries):
         assembled = assemble(queries, users, generation.checkpoint, now_ms)
         return _through_the_tower(queries, assembled, stored, generation)
@@ -85,7 +90,7 @@ def embed(
     parts: list[Any] = [embedded.vectors for _, embedded in warm]
     sources = [Source.POPULAR if embedded is None else embedded.source for embedded in near]
     num_ratings = [0 if embedded is None else embedded.num_ratings for embedded in near]
-    seen = [seen_by(query, user) for query, user in zip(queries, users, strict=True)]
+    seen = [seen_by(*each) for each in zip(queries, users, strict=True)] if with_seen else []
     bad_rows: frozenset[int] = frozenset()
     made: Mapping[str, EmbeddedUser] = {}
     if cold:
@@ -97,15 +102,19 @@ def embed(
         made = fresh.made
         for place, row in enumerate(cold):
             sources[row], num_ratings[row] = fresh.sources[place], fresh.num_ratings[place]
-            seen[row] = fresh.seen[place]
+            if with_seen:
+                seen[row] = fresh.seen[place]
     order = [row for row, _ in warm] + cold
     vectors = parts[0] if len(parts) == 1 else joined(parts, np.argsort(order) if cold else None)
     columns = None if whole is None else whole.columns
     return UserSide(vectors, bad_rows, sources, num_ratings, seen, columns, made)
 
 
-def _near(query: UserQuery, stored: StoredUsers | None) -> EmbeddedUser | None:
-    return None if stored is None or not query.is_as_stored else stored.embedded.get(query.user_id or "")
+def near_of(queries: Sequence[UserQuery], stored: StoredUsers | None) -> list[EmbeddedUser | None]:
+    """Returns the users that need not be embedded, None in the place of another one. [B]."""
+    if stored is None or not stored.embedded:
+        return [None] * len(queries)
+    return list(map(stored.embedded.get, ids_as_stored(queries)))
 
 
 def _through_the_tower(

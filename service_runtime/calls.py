@@ -1,8 +1,9 @@
 """One call of an RPC: what its handler may know of it, and how it ends when it fails. Knows no RPC by name."""
 
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ _log = structlog.get_logger(__name__)
 NOTES: ContextVar[dict[str, float] | None] = ContextVar("notes", default=None)
 """The notes of the call that a context belongs to, for who works on it elsewhere: `member.context.get(NOTES)`."""
 
+# Unlike any other process's, and unlike each other: random bytes for each would cost as much as reading the call.
+_REQUEST_ID_PREFIX = secrets.token_hex(10)
+_REQUEST_NUMBERS = itertools.count(1)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS_BY_CODE = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -55,8 +59,9 @@ class Call:
 def read_call(path: str, context: grpc.aio.ServicerContext[bytes, bytes], callers: Callers) -> tuple[Call, Caller]:
     """Returns what gRPC tells of a call, and who makes it. His token goes no further."""
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    given = metadata.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request_id = metadata.get("x-request-id", "")
+    if not request_id or not _REQUEST_ID.fullmatch(request_id):
+        request_id = f"{_REQUEST_ID_PREFIX}{next(_REQUEST_NUMBERS):012x}"
     remaining_s = context.time_remaining()
     deadline = None if remaining_s is None else time.monotonic() + remaining_s
     peer = context.peer()

@@ -23,6 +23,7 @@ from two_tower.serving import (
     PairwiseModel,
     PairwiseMovies,
     PairwiseUsers,
+    ServedModel,
     UserEmbeddings,
 )
 from two_tower.top_k import MovieMatrix, Ranked, Scorer
@@ -65,13 +66,29 @@ class Heads(ABC):
         """Runs the user side over B users."""
         return self.model.embed_users(users, self.movies)
 
+    @property
+    def scores_dot_products(self) -> bool:
+        """Whether a score takes no more than a dot product."""
+        return False
+
+    @property
+    def tells_deviations(self) -> bool:
+        """Whether the model itself tells how far a rating may be off: then it must see all that is known of a user."""
+        return type(self.model).rating_deviations is not ServedModel.rating_deviations
+
     def deviations_of_pairs(
-        self, columns: UserColumns, spread: RatingSpread | None, rows: NDArray[np.int64], numbers: NDArray[np.int64]
+        self,
+        columns: UserColumns | None,
+        num_ratings: NDArray[np.int64],
+        spread: RatingSpread | None,
+        rows: NDArray[np.int64],
+        numbers: NDArray[np.int64],
     ) -> NDArray[np.float32] | None:
         """Returns how far the rating of movie `numbers[p]` by user `rows[p]` may lie from what `rate_pairs` says.
 
         Args:
-            columns: The users, as they were embedded.
+            columns: The users, as they were embedded; may be None if the model does not tell deviations. [B]
+            num_ratings: How many ratings an answer about each user rests on. [B]
             spread: The manifest's table, asked where the model cannot tell.
             rows: User of each pair. [P]
             numbers: Movie of each pair. [P]
@@ -81,11 +98,14 @@ class Heads(ABC):
         """
         if self.model.rating_scale is None:
             return None
-        asked, positions = np.unique(rows, return_inverse=True)
-        users = columns.take(asked)
-        deviations = self.model.rating_deviations(users, self.movies, positions.astype(np.int64), numbers)
+        deviations: NDArray[np.float32] | None = None
+        if self.tells_deviations:
+            assert columns is not None
+            asked, positions = np.unique(rows, return_inverse=True)
+            users = columns.take(asked)
+            deviations = self.model.rating_deviations(users, self.movies, positions.astype(np.int64), numbers)
         if deviations is None and spread is not None:
-            return spread.deviations_of(self.model.count_ratings(users)[positions])
+            return spread.deviations_of(num_ratings[rows])
         return deviations
 
     def rank_popular(self, k: int, allowed: NDArray[np.bool_]) -> Ranked:
@@ -127,6 +147,11 @@ class FactoredHeads(Heads):
         super().__init__(model, movies, popularity)
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
         self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
+
+    @property
+    def scores_dot_products(self) -> bool:
+        """Whether a score takes no more than a dot product: here it does not."""
+        return True
 
     def finite_rows(self, users: UserEmbeddings) -> NDArray[np.bool_]:
         """Tells as `Heads.finite_rows` says."""

@@ -85,7 +85,8 @@ class Recommender:
         for start, columns in self._blocks(distinct):
             mine = np.flatnonzero((places >= start) & (places < start + len(columns)))
             users = self._heads.embed(columns)
-            num_ratings[mine] = model.count_ratings(columns)[places[mine] - start]
+            counts = model.count_ratings(columns)
+            num_ratings[mine] = counts[places[mine] - start]
             sources[mine] = self._sources(columns)[places[mine] - start]
             pairs = mine[numbers[mine] >= 0]
             asked = (places[pairs] - start, numbers[pairs])
@@ -96,7 +97,7 @@ class Recommender:
             if self._heads.popularity is not None:
                 popular = are_popular(sources_of(model, columns))[asked[0]]
                 scores[pairs[popular]] = self._heads.popularity[asked[1][popular]]
-            told = self._heads.deviations_of_pairs(columns, self.manifest.rating_spread, *asked)
+            told = self._heads.deviations_of_pairs(columns, counts, self.manifest.rating_spread, *asked)
             deviations[pairs] = np.nan if told is None else told
         return {
             "rating": ratings,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from model_service.filters import MovieFilter
 from model_service.pieces import cut, join, rows_of
 from model_service.queries import (
-    AnsweredUser,
+    AnsweredUsers,
+    NamedUsers,
     RatingAnswer,
     RatingTask,
     SimilarTask,
@@ -23,11 +24,15 @@ from two_tower.top_k import Ranked
 
 
 def users_of(number):
-    return [UserQuery(f"u{place}") for place in range(number)]
+    """Returns users, every second time as nothing but their ids."""
+    ids = [f"u{place}" for place in range(number)]
+    return NamedUsers(ids) if number % 2 else [UserQuery(user_id) for user_id in ids]
 
 
 def answered(task):
-    return [AnsweredUser(UserOutcome.OK, Source.PERSONAL, query.user_id) for query in task.users]
+    size = len(task.users)
+    versions = [query.user_id for query in task.users]
+    return AnsweredUsers([UserOutcome.OK] * size, [Source.PERSONAL] * size, versions, [7] * size)
 
 
 def answer(task):
