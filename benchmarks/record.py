@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
+"""Where figures go: elsewhere for a run that only tries whether a benchmark works."""
 
 
 def _processor() -> str:
@@ -38,7 +39,7 @@ def machine() -> str:
 
 def record(name: str, figures: Mapping[str, Any]) -> Path:
     """Writes `results/NAME.json` and returns its path; an older result of the same name is replaced."""
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     arguments = [Path(sys.argv[0]).name, *(_without_folders(argument) for argument in sys.argv[1:])]
     result = {
         "command": shlex.join(["python", f"benchmarks/{arguments[0]}", *arguments[1:]]),

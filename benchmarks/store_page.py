@@ -3,37 +3,35 @@
 python benchmarks/store_page.py
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS
+from benchmarks.result_page import head, row, source, written
 
 PAGE = Path(__file__).parents[1] / "docs" / "feature-store.md"
-_BEGIN, _END = "<!-- {} -->\n", "<!-- end of {} -->\n"
 
 
 def memory_table(result: dict[str, Any]) -> Iterator[str]:
     """Yields the table of bytes a user."""
     layouts = list(next(iter(result["figures"]["watched"].values())))
-    yield from _head(["movies watched", *layouts, *(f"{layout}, expiring" for layout in layouts)])
+    yield from head(["movies watched", *layouts, *(f"{layout}, expiring" for layout in layouts)])
     for watched, found in result["figures"]["watched"].items():
         plain = [f"{found[layout]['bytes_per_user']:,}" for layout in layouts]
-        yield _row([f"{int(watched):,}", *plain, *(f"{found[layout]['with_ttl']:,}" for layout in layouts)])
-    yield _source(result, f"Redis {result['figures']['redis']}; {result['figures']['users']:,} users.")
+        yield row([f"{int(watched):,}", *plain, *(f"{found[layout]['with_ttl']:,}" for layout in layouts)])
+    yield source(result, f"Redis {result['figures']['redis']}; {result['figures']['users']:,} users.")
 
 
 def reads_table(result: dict[str, Any]) -> Iterator[str]:
     """Yields the table of times and processor times of reads."""
     by_size = result["figures"]["users_per_request"]
     names = list(next(iter(by_size.values())))
-    yield from _head(["users in a request", "", *names])
+    yield from head(["users in a request", "", *names])
     for size, found in by_size.items():
         for title, key in (("CPU µs a user", "cpu_us_per_user_in_all"), ("p50 ms", "p50_ms"), ("p99 ms", "p99_ms")):
-            yield _row([size, title, *(f"{found[name][key]:,g}" for name in names)])
+            yield row([size, title, *(f"{found[name][key]:,g}" for name in names)])
     figures = result["figures"]
-    yield _source(
+    yield source(
         result, f"{figures['users']:,} users of {figures['entries_per_user']} events, {figures['rounds']} rounds."
     )
 
@@ -41,15 +39,15 @@ def reads_table(result: dict[str, Any]) -> Iterator[str]:
 def load_table(result: dict[str, Any]) -> Iterator[str]:
     """Yields the table of a bulk load."""
     figures, whole = result["figures"], result["figures"]["whole"]
-    yield from _head(["", "loader", "feature_service", "Redis", "wall clock", "users a second"])
+    yield from head(["", "loader", "feature_service", "Redis", "wall clock", "users a second"])
     for name, phase in whole["phases"].items():
         cpu = phase["cpu_us_per_user"]
         each = [f"{cpu[part]:g} µs" for part in ("loader", "feature_service", "redis")]
-        yield _row([f"{name}, CPU a user", *each, f"{phase['wall_s']:,g} s", f"{phase['users_per_s']:,}"])
+        yield row([f"{name}, CPU a user", *each, f"{phase['wall_s']:,g} s", f"{phase['users_per_s']:,}"])
     peak = whole["peak_memory_mib"]
     memory = [f"{peak[part]:,} MiB" for part in ("loader", "feature_service", "redis")]
-    yield _row(["memory at most", *memory, f"{whole['wall_s']:,g} s in all", ""])
-    yield _source(
+    yield row(["memory at most", *memory, f"{whole['wall_s']:,g} s in all", ""])
+    yield source(
         result,
         f"{figures['users']:,} users of {figures['entries_per_user']} events, {figures['calls_in_flight']} calls under "
         f"way; Redis {whole['redis']}, {whole['redis_bytes_per_user']:,} bytes a user, and an append-only file of "
@@ -67,33 +65,9 @@ def load_table(result: dict[str, Any]) -> Iterator[str]:
 TABLES = {"redis_memory": memory_table, "feature_reads": reads_table, "bulk_load": load_table}
 
 
-def written(page: str) -> str:
-    """Returns a page with its tables as the results have them; one without a result stays as it is."""
-    for name, table in TABLES.items():
-        path = RESULTS / f"{name}.json"
-        begin, end = _BEGIN.format(name), _END.format(name)
-        if path.exists():
-            before, _, rest = page.partition(begin)
-            page = before + begin + "".join(table(json.loads(path.read_text()))) + end + rest.partition(end)[2]
-    return page
-
-
-def _head(titles: list[str]) -> Iterator[str]:
-    yield _row(titles)
-    yield _row(["---"] * len(titles))
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |\n"
-
-
-def _source(result: dict[str, Any], text: str) -> str:
-    return f"\n{text} `{result['command']}` at {result['commit']}, {result['date']}, {result['machine']}.\n"
-
-
 def main() -> None:
     """Writes the page again."""
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
 
 
 if __name__ == "__main__":
