@@ -82,18 +82,22 @@ class ClusterLink(RedisLink):
             node.connection_class(**{**node.connection_kwargs, "protocol": 2}) for node in self._cluster.get_primaries()
         ]
 
+    async def _open_lines(self) -> None:
+        pass
+
     def layout(self) -> object:
         """Returns which master has which slots, as far as it is known."""
         slots = self._cluster.nodes_manager.slots_cache
         return {slot: nodes[0].name for slot, nodes in slots.items()}
 
-    async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def _values(self, keys: Sequence[bytes], began: float) -> list[bytes | None]:
         places: dict[bytes, list[int]] = {}
         for place, key in enumerate(keys):
             places.setdefault(_tag(key), []).append(place)
         reads: list[Command] = [("MGET", *(keys[place] for place in group)) for group in places.values()]
         values: list[bytes | None] = [None] * len(keys)
-        for group, found in zip(places.values(), await self.commands(reads), strict=True):
+        answers = await self._tried(lambda: self._pipeline(reads, 0), "pipeline", began)
+        for group, found in zip(places.values(), answers, strict=True):
             for place, value in zip(group, found, strict=True):
                 values[place] = value
         return values

@@ -16,11 +16,11 @@ class _PacksInC:
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Returns a command as bytes."""
-        return [_packed(args)]
+        return [packed(args)]
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
         """Returns commands as bytes, one after the other."""
-        return [b"".join([_packed(tuple(command)) for command in commands])]
+        return [b"".join([packed(tuple(command)) for command in commands])]
 
 
 def packing_in_c(kind: type[AbstractConnection]) -> type[AbstractConnection]:
@@ -28,9 +28,10 @@ def packing_in_c(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     return type(f"{kind.__name__}PackingInC", (_PacksInC, kind), {})
 
 
-def _packed(args: tuple[Any, ...]) -> bytes:
+def packed(args: tuple[Any, ...]) -> bytes:
+    """Returns a command as bytes."""
     # As redis-py does: "CONFIG GET" is two words of the protocol.
     if isinstance(args[0], str) and " " in args[0]:
         args = (*args[0].split(), *args[1:])
-    packed: bytes = hiredis.pack_command(args)
-    return packed
+    as_bytes: bytes = hiredis.pack_command(args)
+    return as_bytes

@@ -10,7 +10,7 @@ deadline has passed.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -22,8 +22,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from feature_service.packed_commands import packing_in_c
-from feature_service.redis_failures import Failure, failure_of
+from feature_service.packed_commands import packed, packing_in_c
+from feature_service.read_line import ReadLine
+from feature_service.redis_failures import Failure, describe, failure_of
 from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
 from service_runtime.errors import ServiceError, Unavailable
@@ -41,6 +42,8 @@ NO_RETRY = Retry(NoBackoff(), 0)
 
 T = TypeVar("T")
 Command = Sequence[bytes | str | int]
+Request = tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]
+"""Keys, and who waits for their values."""
 
 
 class RedisLink:
@@ -78,8 +81,10 @@ class RedisLink:
         self._num_replicas_to_wait_for = num_replicas_to_wait_for
         self._retry = Retry(_BACKOFF, _RETRIES, supported_errors=(Exception,))  # type: ignore[arg-type]
         self._open(url, max_connections)
-        self._waiting: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
-        self._reads: set[asyncio.Task[None]] = set()
+        self._waiting: list[Request] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._line: ReadLine | None = None
+        self._opening = False
         self._down: Failure | None = _NOT_ASKED
         self.failed = asyncio.Event()
 
@@ -104,6 +109,7 @@ class RedisLink:
 
     async def close(self) -> None:
         """Closes all connections."""
+        self._hang_up()
         await self._client.aclose()
         await self._pool.disconnect()
 
@@ -193,13 +199,14 @@ class RedisLink:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    async def _values(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        values: list[bytes | None] = await self.command("MGET", *keys)
+    async def _values(self, keys: Sequence[bytes], began: float) -> list[bytes | None]:
+        """Reads by a pooled connection, with all tries that there is time for."""
+        values: list[bytes | None] = await self._tried(lambda: self._command(("MGET", *keys)), "MGET", began)
         return values
 
     def _start_reads(self) -> None:
         waiting, self._waiting = self._waiting, []
-        together: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]] = []
+        together: list[Request] = []
         num_keys = 0
         for request in waiting:
             if together and num_keys + len(request[0]) > _MAX_KEYS_PER_READ:
@@ -209,30 +216,73 @@ class RedisLink:
             num_keys += len(request[0])
         self._start_read(together)
 
-    def _start_read(self, requests: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]]) -> None:
-        task = asyncio.create_task(self._read(requests))
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+    def _start_read(self, requests: list[Request]) -> None:
+        keys = requests[0][0] if len(requests) == 1 else [key for keys, _ in requests for key in keys]
+        began = time.perf_counter()
+        if not self._read_at_once(keys, lambda values: self._answered(requests, keys, began, values)):
+            self._in_background(self._read(requests, keys, began))
 
-    async def _read(self, requests: list[tuple[Sequence[bytes], asyncio.Future[list[bytes | None]]]]) -> None:
+    def _read_at_once(self, keys: Sequence[bytes], tell: Callable[[Any], None]) -> bool:
+        """Reads without a task and a second try, if there is a line for that."""
+        if self._line is None or not self._line.is_open or self._down is not None:
+            return False
+        self._line.ask(packed(("MGET", *keys)), tell)
+        return True
+
+    def _answered(self, requests: list[Request], keys: Sequence[bytes], began: float, values: Any) -> None:
+        if isinstance(values, Exception):
+            # Whatever it was: the way with tries either gets the values or knows what to say.
+            if self._meter is not None:
+                self._meter.try_failed()
+            self._in_background(self._read(requests, keys, began))
+            return
+        if self._meter is not None:
+            self._meter.took("MGET", time.perf_counter() - began)
+        _share_out(values, requests)
+
+    async def _read(self, requests: list[Request], keys: Sequence[bytes], began: float) -> None:
         try:
-            values = await self._values([key for keys, _ in requests for key in keys])
+            values = await self._values(keys, began)
         except Exception as error:  # noqa: BLE001  every caller who waits gets the failure
             for _, answer in requests:
                 if not answer.done():
                     answer.set_exception(error)
             return
-        position = 0
-        for keys, answer in requests:
-            if not answer.done():
-                answer.set_result(values[position : position + len(keys)])
-            position += len(keys)
+        _share_out(values, requests)
+        if not self._opening:
+            self._opening = True
+            try:
+                await self._open_lines()
+            except (exceptions.RedisError, OSError) as error:
+                # Reads go by the pool, and the next one tries again.
+                _log.info("no_line_for_reads", reason=describe(error))
+            finally:
+                self._opening = False
 
-    async def _tried(self, once: Callable[[], Awaitable[T]], command: str) -> T:
+    async def _open_lines(self) -> None:
+        """Makes the line for the reads to come, if there is none."""
+        if self._line is None or not self._line.is_open:
+            [connection] = await self.new_connections()
+            line = ReadLine(connection, self._timeout_s)
+            await line.open()
+            self._line = line
+
+    def _hang_up(self) -> None:
+        """Leaves the line: what waits on it is asked for in the other way."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _in_background(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tried(self, once: Callable[[], Awaitable[T]], command: str, began: float | None = None) -> T:
         """Does something until it succeeds, there is no sense in another try, or the time of one command is over."""
-        began = time.perf_counter()
+        began = time.perf_counter() if began is None else began
         try:
-            async with self._translated(), asyncio.timeout(self._timeout_s):
+            async with self._translated(), asyncio.timeout(began + self._timeout_s - time.perf_counter()):
                 return await self._retry.call_with_retry(once, self._on_failure, is_retryable=self._passes)
         except ServiceError as error:
             if self._meter is not None:
@@ -250,6 +300,7 @@ class RedisLink:
 
     async def _on_failure(self, _: Exception) -> None:
         """Prepares another try. Idle connections go: they may lead to a server that is a replica by now."""
+        self._hang_up()
         await self._pool.disconnect(inuse_connections=False)
 
     @asynccontextmanager
@@ -267,3 +318,16 @@ class RedisLink:
                 self._down = failure
             self.failed.set()
             raise failure.error() from error
+
+
+def _share_out(values: list[bytes | None], requests: Sequence[Request]) -> None:
+    if len(requests) == 1:
+        answer = requests[0][1]
+        if not answer.done():
+            answer.set_result(values)
+        return
+    position = 0
+    for keys, answer in requests:
+        if not answer.done():
+            answer.set_result(values[position : position + len(keys)])
+        position += len(keys)

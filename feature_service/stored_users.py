@@ -18,6 +18,7 @@ from feature_service.value_format import (
     HEADERS,
     STATE_FORMAT,
     CataloguePointer,
+    DamagedValueError,
     Header,
     Profile,
     in_newest_format,
@@ -27,6 +28,8 @@ from feature_service.value_format import (
 FOUND, NOT_FOUND, EXPIRED = 1, 2, 3
 """The numbers of UserStatus in the contract, so that an array of them is what the wire carries."""
 
+# The year 10000, which no timestamp of the contract reaches.
+_END_OF_TIME_MS = 253_402_300_800_000
 _NOBODY = HEADER.pack(STATE_FORMAT, *[0] * (len(Header._fields) - 1))
 
 
@@ -168,11 +171,17 @@ def take_apart(
 
     Raises:
         FormatError: A newer build wrote one of them.
+        DamagedValueError: One of them is damaged.
     """
     states = [state or _NOBODY for state in found]
     if {state[0] for state in states} != {STATE_FORMAT}:
         states = [in_newest_format(state) for state in states]
+    sizes = np.fromiter(map(len, states), np.int64, len(states))
+    # One that is too short would move the bytes of the users after it.
+    if (sizes < HEADER.size).any():
+        raise DamagedValueError("a user's state in Redis is damaged")
     headers = np.frombuffer(b"".join([state[: HEADER.size] for state in states]), HEADERS)
+    _require_whole(headers, sizes)
     counters, deleted_at_ms = headers["version"].tolist(), headers["deleted_at_ms"].copy()
     starts = HEADER.size + headers["profile_bytes"].astype(np.int64)
     has_profile, has_history = headers["profile_bytes"] > 0, headers["num_watched"] > 0
@@ -207,6 +216,15 @@ def take_apart(
         _status_of_part(has_profile, profile_over),
         _status_of_part(has_history, history_over),
     )
+
+
+def _require_whole(headers: NDArray[Any], sizes: NDArray[np.int64]) -> None:
+    """Raises `DamagedValueError` unless states are as long as their headers say, and their times are times."""
+    entries = headers["num_entries"].astype(np.int64) + headers["num_older"]
+    whole = sizes == HEADER.size + headers["profile_bytes"] + ENTRY.itemsize * entries
+    deleted_at_ms = headers["deleted_at_ms"]
+    if not (whole & (deleted_at_ms >= 0) & (deleted_at_ms < _END_OF_TIME_MS)).all():
+        raise DamagedValueError("a user's state in Redis is damaged")
 
 
 def _over(expires_at_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.bool_]:

@@ -58,9 +58,25 @@ async def test_an_absent_redis_is_unavailable(tmp_path):
 async def test_a_connection_that_redis_closed_costs_no_request(link, raw_redis):
     """After Redis dropped all connections the next command succeeds on a new one."""
     await link.command("SET", "k", "v")
+    drop_others(raw_redis)
+
+    assert await link.command("GET", "k") == b"v"
+
+
+async def test_a_read_outlives_its_connection(link, raw_redis):
+    """Redis drops all connections as answers are on their way, and again: whoever waits is answered by another one."""
+    raw_redis.set("k", "v")
+    for _ in range(5):
+        assert await link.read([b"k"]) == [b"v"]
+        reads = [asyncio.create_task(link.read([b"k"])) for _ in range(3)]
+        await asyncio.sleep(0)
+        drop_others(raw_redis)
+
+        assert await asyncio.gather(*reads) == [[b"v"]] * 3
+
+
+def drop_others(raw_redis) -> None:
     own = raw_redis.client_id()
     for client in raw_redis.client_list():
         if int(client["id"]) != own:
             raw_redis.client_kill_filter(_id=client["id"])
-
-    assert await link.command("GET", "k") == b"v"
