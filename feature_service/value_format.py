@@ -34,10 +34,10 @@ Format of the store: the number, as text, of the newest format of a user's state
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +67,36 @@ HEADERS = np.dtype(
 TOMBSTONE = struct.Struct("<B3xIQq")
 _MOVIE = struct.Struct("<BQ")
 
+_Packed = TypeVar("_Packed")
+_Value = TypeVar("_Value")
+
 
 class FormatError(FailedPrecondition):
     """A value in Redis has a format that this build does not know: a newer one wrote it."""
 
     default_reason = "NEWER_FORMAT"
+
+
+class DamagedValueError(FormatError):
+    """A value in Redis is none that any build wrote: cut short or altered. What it holds is told to nobody."""
+
+    default_reason = "DAMAGED_VALUE"
+
+
+def _damage_named(what: str) -> Callable[[Callable[[_Packed], _Value]], Callable[[_Packed], _Value]]:
+    """Makes what reading a damaged value raises an error that says which kind of value it is."""
+
+    def naming(read: Callable[[_Packed], _Value]) -> Callable[[_Packed], _Value]:
+        @wraps(read)
+        def reading(packed: _Packed) -> _Value:
+            try:
+                return read(packed)
+            except (struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+                raise DamagedValueError(f"{what} in Redis is damaged") from None
+
+        return reading
+
+    return naming
 
 
 class Header(NamedTuple):
@@ -172,15 +197,16 @@ def event_hash(event_id: str) -> int:
     return int.from_bytes(digest, "little") >> 12 or 1
 
 
+@_damage_named("a user's state")
 def unpack_header(state: bytes) -> Header:
     """Returns the fixed part of a user's state.
 
     Raises:
         FormatError: Another build wrote it.
     """
-    if state[:1] == bytes([STATE_FORMAT]):
+    if state[0] == STATE_FORMAT:
         return Header._make(HEADER.unpack_from(state))
-    if state[:1] != bytes([OLD_STATE_FORMAT]):
+    if state[0] != OLD_STATE_FORMAT:
         raise FormatError(
             f"a user's state has format {state[0]}, this build knows {OLD_STATE_FORMAT} and {STATE_FORMAT}"
         )
@@ -239,6 +265,7 @@ def in_newest_format(state: bytes) -> bytes:
     return HEADER.pack(*header._replace(format=STATE_FORMAT)) + state[_OLD_HEADER.size :]
 
 
+@_damage_named("a tombstone")
 def unpack_tombstone(value: bytes) -> Tombstone:
     """Returns a tombstone.
 
@@ -259,8 +286,9 @@ def pack_profile_field(value: str | int | None) -> bytes:
 
 
 @lru_cache(maxsize=65_536)
+@_damage_named("a profile")
 def unpack_profile(packed: bytes) -> Profile:
-    """Returns a profile; the empty one of no bytes."""
+    """Returns a profile; the empty one of no bytes. Raises `DamagedValueError`."""
     fields: list[bytes | None] = []
     position = 0
     while position < len(packed):
@@ -278,8 +306,9 @@ def unpack_profile(packed: bytes) -> Profile:
     )
 
 
+@_damage_named("an entry of the event log")
 def unpack_log_entry(fields: Mapping[bytes, bytes]) -> LogEntry:
-    """Returns an entry of the event log."""
+    """Returns an entry of the event log. Raises `DamagedValueError`."""
     return LogEntry(
         int(fields[b"t"]),
         fields.get(b"u", b"").decode(),
@@ -319,6 +348,7 @@ def pack_movie(movie: StoredMovie) -> bytes:
     return _MOVIE.pack(FORMAT, movie.version) + text.encode()
 
 
+@_damage_named("a movie")
 def unpack_movie(value: bytes) -> StoredMovie:
     """Returns a movie from Redis.
 
@@ -338,8 +368,9 @@ def pack_pointer(pointer: CataloguePointer) -> bytes:
     return f"{pointer.catalogue_id} {pointer.version} {pointer.num_movies}".encode()
 
 
+@_damage_named("the catalogue's pointer")
 def unpack_pointer(value: bytes) -> CataloguePointer:
-    """Returns a catalogue pointer."""
+    """Returns a catalogue pointer. Raises `DamagedValueError`."""
     catalogue_id, version, num_movies = value.decode().split(" ")
     return CataloguePointer(catalogue_id, int(version), int(num_movies))
 
@@ -349,7 +380,8 @@ def pack_rating_scale(scale: RatingScale) -> bytes:
     return f"{scale.lowest!r} {scale.highest!r}".encode()
 
 
+@_damage_named("the rating scale")
 def unpack_rating_scale(value: bytes) -> RatingScale:
-    """Returns a rating scale."""
+    """Returns a rating scale. Raises `DamagedValueError`."""
     lowest, highest = value.split(b" ")
     return RatingScale(float(lowest), float(highest))

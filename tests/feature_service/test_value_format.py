@@ -1,5 +1,7 @@
 """What is packed is unpacked."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,17 +9,27 @@ from hypothesis import strategies as st
 
 from feature_service.keys import NUM_PARTITIONS, user_keys
 from feature_service.seen_sets import SEEN_BITMAP_MOVIES, pack_seen, pack_seen_sets, unpack_seen, unpack_seen_sets
+from feature_service.stored_users import take_apart
 from feature_service.value_format import (
+    EVENT,
     HEADER,
+    TOMBSTONE,
+    CataloguePointer,
+    DamagedValueError,
     FormatError,
     Profile,
     StoredMovie,
     event_hash,
     pack_movie,
+    pack_pointer,
     pack_profile_field,
+    pack_state,
     unpack_header,
     unpack_movie,
+    unpack_pointer,
     unpack_profile,
+    unpack_rating_scale,
+    unpack_tombstone,
 )
 
 
@@ -73,6 +85,46 @@ def test_values_of_a_newer_build_are_refused():
         unpack_seen(b"\x03abc")
     with pytest.raises(FormatError):
         unpack_movie(b"\x02" + pack_movie(StoredMovie("m"))[1:])
+
+
+def sound_values():
+    """Returns each reader with a value that it reads and what of its beginning does not tell a build's format."""
+    entry = EVENT.pack(7, 4.0, 1000, 1)
+    state = pack_state(b"".join(pack_profile_field(each) for each in Profile("F", 25, "doctor", "1")), entry, b"", 1)
+    return [
+        (lambda value: take_apart(CataloguePointer("c", 1, 1), "e", [0], [value], [None], {}, 0), state),
+        (unpack_profile, state[HEADER.size : -24]),
+        (unpack_movie, pack_movie(StoredMovie("m", 7, "Title", 2001, ("Drama",), {"cast": ("a",)}))),
+        (unpack_tombstone, TOMBSTONE.pack(1, 1, 2, 3)),
+        (unpack_pointer, pack_pointer(CataloguePointer("c", 1, 1))),
+        (unpack_rating_scale, b"0.5"),
+    ]
+
+
+@pytest.mark.parametrize(("read", "value"), sound_values())
+def test_damaged_values_are_refused(read, value):
+    """Cut anywhere, a value is an error that says so and holds nothing of what it held; the format is told apart."""
+    refusals = []
+    for end in range(1, len(value)):
+        with suppress(DamagedValueError):
+            read(value[:end])
+            continue
+        refusals.append(end)
+
+    # A profile that ends with a field that is cut may read as a shorter one.
+    assert len(refusals) >= len(value) * 0.5
+    with pytest.raises(DamagedValueError, match="in Redis is damaged") as raised:
+        read(value[:1] + b"\xff")
+    assert raised.value.reason == "DAMAGED_VALUE"
+
+
+def test_a_damaged_user_is_nobody_elses():
+    """One whose state is cut short does not move the bytes of those who are read with him."""
+    entry = EVENT.pack(7, 4.0, 1000, 1)
+    sound, cut = pack_state(b"", entry, b"", 1), pack_state(b"", entry, b"", 1)[:20]
+
+    with pytest.raises(DamagedValueError):
+        take_apart(CataloguePointer("c", 1, 1), "e", [0] * 3, [sound, cut, sound], [None] * 3, {}, 0)
 
 
 def test_event_hashes_are_exact_in_lua():
