@@ -10,6 +10,7 @@ RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 LIBRARIES := .venv-libraries/.installed
 FEAST := .venv-feast/.installed
+PEERS := .venv-peers/.installed
 BUF := protos/node_modules/.bin/buf
 PACKAGES := marquee.v1 marquee.client two_tower service_runtime feature_service model_service trainer
 CODE := client two_tower service_runtime feature_service model_service trainer deploy benchmarks tests
@@ -125,7 +126,31 @@ protos-release: $(BUF) ## Freeze today's contract: later changes may add to it a
 
 # ---- how good, how fast ---------------------------------------------------------------------------------------------
 .PHONY: bench
-bench: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
+bench: setup peers ## What an answer costs, by every way and beside peers, and docs/performance.md again; 20 minutes
+	$(BIN)/python benchmarks/bench.py
+
+.PHONY: bench-smoke
+bench-smoke: setup ## The benchmarks of serving work and their answers are right; two minutes, writes nothing
+	$(BIN)/python benchmarks/bench.py --smoke
+
+$(PEERS): benchmarks/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: peers
+peers: $(PEERS) ## Make .venv-peers: the model servers that docs/performance.md compares with
+
+.PHONY: bench-peers
+bench-peers: setup peers ## What an answer costs beside Mosec, LitServe, Triton and plain grpcio; prints the table
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/beside_peers.py $(ARGS)
+
+.PHONY: bench-page
+bench-page: setup ## Write docs/performance.md again from benchmarks/results
+	$(BIN)/python benchmarks/performance_page.py
+
+.PHONY: bench-answers
+bench-answers: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
 	$(BIN)/python benchmarks/quality_through_rpc.py $(if $(DATA),--data '$(DATA)')
 
 .PHONY: compare-smoke

@@ -1,0 +1,40 @@
+"""Tables are written between the marks of a page, and nowhere else."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks import result_page
+
+PAGE = "before\n<!-- speed -->\nold\n<!-- end of speed -->\nafter\n"
+
+
+def table(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{result['figures']}\n"
+
+
+def test_a_table_takes_the_place_of_the_older_one(tmp_path, monkeypatch):
+    """What stands around the marks stays, and what stands between them is written again."""
+    monkeypatch.setattr(result_page, "RESULTS", tmp_path)
+    (tmp_path / "speed.json").write_text(json.dumps({"figures": 42}))
+
+    page = result_page.written(PAGE, {"speed": table})
+
+    assert page == "before\n<!-- speed -->\n42\n<!-- end of speed -->\nafter\n"
+
+
+def test_a_table_without_a_result_stays(tmp_path, monkeypatch):
+    """Nothing is lost by a benchmark that was not run."""
+    monkeypatch.setattr(result_page, "RESULTS", tmp_path)
+
+    assert result_page.written(PAGE, {"speed": table}) == PAGE
+
+
+def test_a_page_without_marks_is_refused(tmp_path, monkeypatch):
+    """A table that has no place is told of, rather than dropped or put anywhere."""
+    monkeypatch.setattr(result_page, "RESULTS", tmp_path)
+
+    with pytest.raises(ValueError, match="lacks a line <!-- cost -->"):
+        result_page.written(PAGE, {"cost": table})
