@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from marquee.v1 import model_service_pb2
 
-from model_service import answers, pieces
+from model_service import answers, pieces, trials
 from model_service.admission import Admission
 from model_service.batcher import Batcher, ClosedError, ExpiredError
 from model_service.generations import Generations
-from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer
+from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer, TopKTask
 from model_service.versions import Versions
 from model_service.waiting_room import Priority, QueueFullError
 from service_runtime.errors import DeadlineExceeded, ResourceExhausted, Unavailable
@@ -66,11 +66,17 @@ class ModelHandlers:
         self, request: model_service_pb2.BatchPredictRatingsRequest, call: Call
     ) -> model_service_pb2.BatchPredictRatingsResponse:
         """Predicts many ratings."""
-        task = await self._admit(
-            Admission.batch_predict_ratings, request, self._versions.choose(request.model), rates=True
-        )
-        answer = _as(RatingAnswer, await self._answer(task, call))
-        return answers.batch_predict_ratings(request, _as(RatingTask, task), answer)
+        version, trial = self._versions.choose_for(request.model, request.user_ids)
+        admitted = await self._admit(Admission.batch_predict_ratings, request, version, rates=True)
+
+        async def answered(task: RatingTask) -> model_service_pb2.BatchPredictRatingsResponse:
+            answer = _as(RatingAnswer, await self._answer(task, call))
+            return answers.batch_predict_ratings(request, task, answer)
+
+        task = _as(RatingTask, admitted)
+        if trial is None:
+            return await answered(task)
+        return trials.join_ratings(request, trial, *await asyncio.gather(*map(answered, trials.part(task, trial))))
 
     async def top_k(self, request: model_service_pb2.TopKRequest, call: Call) -> model_service_pb2.TopKResponse:
         """Recommends movies to one user."""
@@ -81,10 +87,18 @@ class ModelHandlers:
         self, request: model_service_pb2.BatchTopKRequest, call: Call
     ) -> model_service_pb2.BatchTopKResponse:
         """Recommends movies to many users."""
-        task = await self._admit(Admission.batch_top_k, request, self._versions.choose(request.model))
-        answer = _as(TopKAnswer, await self._answer(task, call))
-        # 20,000 messages take longer to make than other callers should wait for the loop.
-        return await asyncio.to_thread(answers.batch_top_k, request, answer)
+        version, trial = self._versions.choose_for(request.model, [user.user_id for user in request.users])
+        admitted = await self._admit(Admission.batch_top_k, request, version)
+
+        async def answered(task: TopKTask) -> model_service_pb2.BatchTopKResponse:
+            answer = _as(TopKAnswer, await self._answer(task, call))
+            # 20,000 messages take longer to make than other callers should wait for the loop.
+            return await asyncio.to_thread(answers.batch_top_k, request, answer)
+
+        task = _as(TopKTask, admitted)
+        if trial is None:
+            return await answered(task)
+        return trials.join_lists(trial, *await asyncio.gather(*map(answered, trials.part(task, trial))))
 
     async def similar_movies(
         self, request: model_service_pb2.SimilarMoviesRequest, call: Call

@@ -2,11 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.queries import Answer, AnsweredUsers, RatingAnswer, RatingTask, Task, TopKAnswer, TopKTask
+from model_service.queries import (
+    Answer,
+    AnsweredUsers,
+    RatingAnswer,
+    RatingTask,
+    Task,
+    TopKAnswer,
+    TopKTask,
+    joined_users,
+)
+
+Divisible = TypeVar("Divisible", RatingTask, TopKTask)
+"""A task about users, who may be divided."""
 
 _ROWS_TO_EXPLAIN = 10
 """Rows of a batch that a user counts as whose list is explained: up to 50 embeddings of him, and one read."""
@@ -28,6 +41,18 @@ def cut(task: Task, max_rows: int) -> list[Task]:
     if isinstance(task, RatingTask):
         return [_rating_piece(task, start, start + most) for start in starts]
     raise TypeError(f"{type(task).__name__} has no users to divide")
+
+
+def take(task: Divisible, places: Sequence[int]) -> Divisible:
+    """Returns the part of a task that is about the users at some places, in their order."""
+    users = joined_users([task.users[place : place + 1] for place in places])
+    if isinstance(task, TopKTask):
+        return replace(task, users=users)
+    place_of = np.full(len(task.users), -1)  # [B]
+    place_of[np.asarray(places)] = np.arange(len(places))
+    positions = place_of[task.positions]  # [P]
+    mine = positions >= 0
+    return replace(task, users=users, positions=positions[mine], movie_numbers=task.movie_numbers[mine])
 
 
 def join(task: Task, answers: Sequence[Answer]) -> Answer:

@@ -1,11 +1,14 @@
 """Chooses the model that answers a request: the one it names, else the one on trial on its user, else who serves."""
 
+from collections.abc import Sequence
+
 from marquee.v1 import model_service_pb2
 
 from model_service.canaries import is_among
 from model_service.generation import Generation
 from model_service.generations import Generations
 from model_service.rollout import Rollout
+from model_service.trials import Trial
 from service_runtime.errors import FailedPrecondition
 
 
@@ -33,7 +36,7 @@ class Versions:
 
         Args:
             selector: Of the request.
-            user_id: Of whom the answer is about; "" if of several users, or of one without an id: they are on no trial.
+            user_id: Of whom the answer is about; "" if of nobody, or of one without an id: he is on no trial.
 
         Raises:
             FailedPrecondition: What is named is not in memory; says what is.
@@ -53,6 +56,29 @@ class Versions:
             asked = f"label {selector.label[:80]!r} ({f'version {wanted}' if wanted else 'which names no version'})"
         self.require(wanted, asked)
         return wanted
+
+    def choose_for(
+        self, selector: model_service_pb2.ModelSelector, user_ids: Sequence[str]
+    ) -> tuple[str | None, Trial | None]:
+        """Returns the version that is to answer for many users, as `choose`, and for whom of them another one is.
+
+        Args:
+            selector: Of the request.
+            user_ids: Of whom the answers are about; "" of one without an id.
+
+        Raises:
+            FailedPrecondition: What is named is not in memory; says what is.
+            Unavailable: Nothing is yet.
+        """
+        canary = self._rollout.canary
+        if canary is None or selector.WhichOneof("selector") is not None:
+            return self.choose(selector), None
+        on_trial = [bool(each) and is_among(each, canary.version, canary.percent) for each in user_ids]
+        tried = [place for place, is_tried in enumerate(on_trial) if is_tried]
+        others = [place for place, is_tried in enumerate(on_trial) if not is_tried]
+        if not tried:
+            return None, None
+        return (None, Trial(canary.version, tried, others)) if others else (canary.version, None)
 
     def generation(self, version: str | None) -> Generation:
         """Returns what answers for a chosen version now.

@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 from marquee.client.errors import read_error
+from marquee.client.model_client import ModelClient
 from marquee.v1 import model_service_pb2 as pb
 from structlog.testing import capture_logs
 
@@ -106,6 +107,53 @@ async def test_a_canary_answers_its_share_of_the_users_and_always_the_same(start
     assert first == second
     assert 40 <= first.count("v2") <= 80
     assert (named.model_version, nameless.model_version) == ("v1", "v1")
+
+
+async def test_a_canary_answers_its_share_of_a_batch(start, train, registry):
+    """Each user as if he had been asked for alone, whatever his place; also through the client that makes batches."""
+    train("v1")
+    train("v2", label="aside", user_points=ELSEWHERE)
+    registry.set_label("stable", "v1", canary=Canary("v2", 30.0))
+    users = [f"user-{number}" for number in range(60)] + ["ann"]
+    pairs = [(user, movie) for movie in ("heat", "alien") for user in (*users[5:], *users[:3])]
+    places = {user: place for place, user in enumerate(users)}
+
+    def ask(user, movie):
+        return pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie)
+
+    async with start() as model:
+        await until_named(model, model_version="v2")
+        singles = [await model.PredictRating(ask(user, movie)) for user, movie in pairs]
+        ratings = await model.BatchPredictRatings(
+            pb.BatchPredictRatingsRequest(
+                user_ids=users,
+                movie_ids=["heat", "alien"],
+                user_indices=[places[user] for user, _ in pairs],
+                movie_indices=[("heat", "alien").index(movie) for _, movie in pairs],
+            )
+        )
+        selectors = [pb.UserSelector(user_id=user) for user in users]
+        lists = await model.BatchTopK(
+            pb.BatchTopKRequest(users=[*selectors, pb.UserSelector(inline_user=pb.InlineUser())], k=2)
+        )
+        alone = [await model.TopK(pb.TopKRequest(user=user, k=2)) for user in selectors]
+        async with ModelClient(model.channel) as client:
+            coalesced = await asyncio.gather(*(client.predict_rating(user, movie) for user, movie in pairs))
+        registry.set_label("stable", "v1", canary=Canary("v2", 100.0))
+
+        async def version_of_all():
+            reply = await model.BatchTopK(pb.BatchTopKRequest(users=selectors, k=1))
+            return reply.model_version, {row.model_version for row in reply.results}
+
+        await until(version_of_all, ("v2", {""}))
+
+    assert {single.model_version for single in singles} == {"v1", "v2"}
+    assert list(ratings.scores) == [single.score for single in singles]
+    assert [ratings.user_model_versions[places[user]] for user, _ in pairs] == [one.model_version for one in singles]
+    assert ratings.model_version == lists.model_version == "v1"
+    assert [row.model_version or "v1" for row in lists.results] == [*(one.model_version for one in alone), "v1"]
+    assert [list(row.movies) for row in lists.results[:-1]] == [list(one.movies) for one in alone]
+    assert [one.model_version for one in coalesced] == [one.model_version for one in singles]
 
 
 async def test_a_canary_that_is_refused_is_tried_on_nobody(start, train, registry):

@@ -68,7 +68,7 @@ class ListCalls:
             return
         for question, row in zip(questions, reply.results, strict=True):
             refused = refusal(row.status, "")
-            answer(question, refused or read_recommendations(row, reply.model_version))
+            answer(question, refused or read_recommendations(row, row.model_version or reply.model_version))
 
     async def _list_apart(self, question: Question[pb.TopKRequest, Recommendations]) -> None:
         try:

@@ -100,7 +100,7 @@ class RatingCalls:
                     source_of(reply.sources[user]),
                     reply.cold[request.movie_indices[place]],
                     reply.num_ratings[user],
-                    reply.model_version,
+                    reply.user_model_versions[user] if reply.user_model_versions else reply.model_version,
                     reply.user_versions[user],
                     reply.stddevs[place] if reply.stddevs else None,
                 ),

@@ -160,7 +160,9 @@ Global___UserSelector: _TypeAlias = UserSelector  # noqa: Y015
 
 @_typing.final
 class ModelSelector(_message.Message):
-    """Which model answers. Absent: the label that the service was configured to serve."""
+    """Which model answers. Absent: the label that the service was configured to serve, and if a canary of it is on trial, for
+    the canary's share of the users (those with a user_id) the canary.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,9 +171,7 @@ class ModelSelector(_message.Message):
     model_version: _builtins.str
     """Exactly this version. It must be in memory: one that a served label names, tries, or named before."""
     label: _builtins.str
-    """The version that this label names now; of a label with a canary, PredictRating and TopK are answered by the canary
-    for its share of the users.
-    """
+    """The version that this label names now; a canary of it is passed over."""
     def __init__(
         self,
         *,
@@ -340,6 +340,7 @@ class BatchPredictRatingsResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     STDDEVS_FIELD_NUMBER: _builtins.int
     NUM_RATINGS_FIELD_NUMBER: _builtins.int
+    USER_MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     @_builtins.property
     def ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -369,6 +370,10 @@ class BatchPredictRatingsResponse(_message.Message):
     def num_ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Per user of the request, as PredictRatingResponse."""
 
+    @_builtins.property
+    def user_model_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Per user of the request what answered, where a canary answered some of them; else empty, and model_version did."""
+
     def __init__(
         self,
         *,
@@ -382,10 +387,11 @@ class BatchPredictRatingsResponse(_message.Message):
         model_version: _builtins.str = ...,
         stddevs: _abc.Iterable[_builtins.float] | None = ...,
         num_ratings: _abc.Iterable[_builtins.int] | None = ...,
+        user_model_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold", b"cold", "model_version", b"model_version", "num_ratings", b"num_ratings", "ratings", b"ratings", "rounded_ratings", b"rounded_ratings", "scores", b"scores", "sources", b"sources", "statuses", b"statuses", "stddevs", b"stddevs", "user_versions", b"user_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold", b"cold", "model_version", b"model_version", "num_ratings", b"num_ratings", "ratings", b"ratings", "rounded_ratings", b"rounded_ratings", "scores", b"scores", "sources", b"sources", "statuses", b"statuses", "stddevs", b"stddevs", "user_model_versions", b"user_model_versions", "user_versions", b"user_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,10 +735,13 @@ class UserTopK(_message.Message):
     MOVIES_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     USER_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
     status: Global___RowStatus.ValueType
     """OK, USER_NOT_CURRENT or FOREIGN_USER_VERSION; movies is empty unless OK."""
     source: Global___AnswerSource.ValueType
     user_version: _builtins.str
+    model_version: _builtins.str
+    """The canary that answered; empty where the response's model_version did."""
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]: ...
     def __init__(
@@ -742,10 +751,11 @@ class UserTopK(_message.Message):
         movies: _abc.Iterable[Global___RankedMovie] | None = ...,
         source: Global___AnswerSource.ValueType = ...,
         user_version: _builtins.str = ...,
+        model_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["movies", b"movies", "source", b"source", "status", b"status", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "movies", b"movies", "source", b"source", "status", b"status", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
