@@ -69,9 +69,11 @@ class DeviceWork:
         heads = generation.heads
         if not heads.scores_dot_products or heads.cosines.vectors.device.type != "cpu":
             return False
+        if None in near_of(joined_users([task.users for task in tasks]), stored):
+            return False
         num_scores = 0
         for task in tasks:
-            if isinstance(task, SimilarTask) or _needs_columns(task, generation) or None in near_of(task.users, stored):
+            if isinstance(task, SimilarTask) or _needs_columns(task, generation):
                 return False
             if isinstance(task, RatingTask):
                 num_scores += len(task.positions)
@@ -100,22 +102,14 @@ class DeviceWork:
         Returns:
             The answers in the order of the tasks, and stored users who may be kept, by id.
         """
-        answerable: list[Sequence[UserQuery]] = []
-        outcomes: list[Sequence[UserOutcome]] = []
-        rows: list[NDArray[np.int64]] = []
-        num_rows = 0
-        for task in tasks:
-            judged, good = _judged(task.users, stored)
-            rows.append(np.where(good, num_rows + np.cumsum(good) - 1, -1))
-            answerable.append(
-                task.users if good.all() else [task.users[place] for place in np.flatnonzero(good).tolist()]
-            )
-            num_rows += len(answerable[-1])
-            outcomes.append(judged)
+        users = joined_users([task.users for task in tasks])  # [B]
+        outcomes = _judged(users, stored)
+        good = np.array([outcome is UserOutcome.OK for outcome in outcomes], np.bool_)  # [B]
+        rows = np.where(good, np.cumsum(good) - 1, -1)  # [B]
         side = None
-        if num_rows:
+        if good.any():
             side = embed(
-                joined_users(answerable),
+                users if good.all() else [users[place] for place in np.flatnonzero(good).tolist()],
                 stored,
                 generation,
                 now_ms,
@@ -123,9 +117,11 @@ class DeviceWork:
                 with_seen=any(isinstance(task, TopKTask) and task.exclude_seen for task in tasks),
             )
         batch = _Batch(generation, side, self._scorer_for)
+        answered = _answered(users, outcomes, rows, stored, side)
+        ends = np.cumsum([len(task.users) for task in tasks]).tolist()
         slots = [
-            _Slot(_answered_users(task, judged, places, stored, side), places)
-            for task, judged, places in zip(tasks, outcomes, rows, strict=True)
+            _Slot(answered.part(end - len(task.users), end), rows[end - len(task.users) : end])
+            for task, end in zip(tasks, ends, strict=True)
         ]
         return batch.answers(tasks, slots), {} if side is None else side.made
 
@@ -160,7 +156,8 @@ class _Batch:
             return {}
         rows = np.concatenate([slots[place].rows[task.positions] for place, task in tasks])  # [P]
         numbers = np.concatenate([task.movie_numbers for _, task in tasks])  # [P]
-        asked = np.concatenate([np.full(len(task.positions), task.with_deviations) for _, task in tasks])  # [P]
+        lengths = [len(task.positions) for _, task in tasks]
+        asked = np.repeat([task.with_deviations for _, task in tasks], lengths)  # [P]
         good = (rows >= 0) & (numbers >= 0)
         ratings, rounded, scores = (np.full(len(rows), np.nan, np.float32) for _ in range(3))
         if self._side is not None and good.any():
@@ -176,8 +173,8 @@ class _Batch:
         deviations = self._deviations(rows, numbers, good & asked)
         answers: dict[int, Answer] = {}
         start = 0
-        for place, task in tasks:
-            some = slice(start, start + len(task.positions))
+        for (place, task), length in zip(tasks, lengths, strict=True):
+            some = slice(start, start + length)
             start = some.stop
             told = deviations[some] if task.with_deviations and deviations is not None else None
             answers[place] = RatingAnswer(
@@ -279,12 +276,11 @@ def _needs_columns(task: Task, generation: Generation) -> bool:
     return isinstance(task, RatingTask) and task.with_deviations and generation.heads.tells_deviations
 
 
-def _judged(users: Sequence[UserQuery], stored: StoredUsers | None) -> tuple[Sequence[UserOutcome], NDArray[np.bool_]]:
-    """Returns what becomes of each user, and where that is an answer. [B]."""
+def _judged(users: Sequence[UserQuery], stored: StoredUsers | None) -> list[UserOutcome]:
+    """Returns what becomes of each user. [B]."""
     if isinstance(users, NamedUsers):
-        return (UserOutcome.OK,) * len(users), np.ones(len(users), np.bool_)
-    judged = [_judge(query, stored) for query in users]
-    return judged, np.array([outcome is UserOutcome.OK for outcome in judged], np.bool_)
+        return [UserOutcome.OK] * len(users)
+    return [_judge(query, stored) for query in users]
 
 
 def _judge(query: UserQuery, stored: StoredUsers | None) -> UserOutcome:
@@ -301,15 +297,16 @@ def _judge(query: UserQuery, stored: StoredUsers | None) -> UserOutcome:
         return UserOutcome.FOREIGN_VERSION
 
 
-def _answered_users(
-    task: Task,
+def _answered(
+    users: Sequence[UserQuery],
     outcomes: Sequence[UserOutcome],
     rows: NDArray[np.int64],
     stored: StoredUsers | None,
     side: UserSide | None,
 ) -> AnsweredUsers:
-    users = [] if stored is None else map(stored.users.get, stored_ids(task.users))
-    versions = ["" if user is None else user.version for user in users] or [""] * len(outcomes)
+    versions = [""] * len(users)
+    if stored is not None:
+        versions = ["" if user is None else user.version for user in map(stored.users.get, stored_ids(users))]
     if side is None:
         return AnsweredUsers(outcomes, [Source.POPULAR] * len(outcomes), versions, [0] * len(outcomes))
     places = rows.tolist()

@@ -134,11 +134,11 @@ class ModelHandlers:
         deadline = call.deadline or self._clock() + self._default_timeout_s
         num_rows = pieces.rows_of(task)
         priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK
-        parts = pieces.cut(task, self._max_batch_rows)
         try:
-            if len(parts) == 1:
+            if num_rows <= self._max_batch_rows:
                 return await self._batcher.submit(task, num_rows, priority, deadline)
-            if task.model_version is None:
+            parts = pieces.cut(task, self._max_batch_rows)
+            if len(parts) > 1 and task.model_version is None:
                 # One answer names one model, also if another begins to serve between two pieces.
                 serving = self._versions.generation(None).checkpoint.version
                 parts = [replace(part, model_version=serving) for part in parts]

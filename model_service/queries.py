@@ -206,6 +206,15 @@ class AnsweredUsers:
             self.outcomes[place], self.sources[place], self.user_versions[place], self.num_ratings[place]
         )
 
+    def part(self, start: int, stop: int) -> "AnsweredUsers":
+        """Returns users `start` to `stop - 1`."""
+        return AnsweredUsers(
+            self.outcomes[start:stop],
+            self.sources[start:stop],
+            self.user_versions[start:stop],
+            self.num_ratings[start:stop],
+        )
+
     @classmethod
     def joined(cls, parts: Sequence["AnsweredUsers"]) -> "AnsweredUsers":
         """Returns the users of all parts end to end."""
