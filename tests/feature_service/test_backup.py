@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ from service_runtime.server import StartError
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
 from tests.redis_cluster import until
-from tests.redis_server import ON_CLUSTER, guarded_redis
+from tests.redis_guard import RedisGuard
+from tests.redis_server import GUARDED, ON_CLUSTER, guarded_redis
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 NUM_USERS = 300
@@ -72,8 +72,10 @@ class Commands:
 
 
 @pytest.fixture
-def commands(redis_settings) -> Commands:
-    return Commands(redis_settings)
+def commands(redis_settings, running_redis) -> Commands:
+    """As whom the documents say: where Redis has users, that is another one than serves."""
+    guard = running_redis.guard
+    return Commands({**redis_settings, **({} if guard is None else guard.settings("maintenance"))})
 
 
 @pytest.fixture
@@ -320,8 +322,7 @@ async def test_the_maintenance_user_may_do_all_of_it(tmp_path):
     """With the ACL of deploy/redis and over TLS; it may not empty a Redis, nor may feature_service take backups."""
     with guarded_redis() as guarded:
         guard = guarded.guard
-        security = replace(guard.security(), user="maintenance", password_file=guard.file("maintenance-password"))
-        link = RedisLink(guarded.url, timeout_s=20, max_connections=2, security=security)
+        link = RedisLink(guarded.url, timeout_s=20, max_connections=2, security=guard.security("maintenance"))
         ordinary = RedisLink(guarded.url, timeout_s=20, max_connections=2, security=guard.security())
         await link.probe()
         await ordinary.probe()
@@ -345,8 +346,10 @@ async def test_the_maintenance_user_may_do_all_of_it(tmp_path):
 
 
 def _start_server(socket: Path) -> subprocess.Popen[bytes]:
+    """Starts the same program as the tests' Redis is: an older one does not read what a newer one has saved."""
     folder = str(socket.parent)
-    command = [str(find_server()), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+    program = RedisGuard.server() if GUARDED else find_server()
+    command = [str(program), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
