@@ -8,6 +8,7 @@ import pytest
 
 from tests.chaos.checkpoints import Trained, train_small
 from tests.chaos.load import Load
+from tests.chaos.small_disk import Disk, small_disk
 from tests.chaos.stack import ChaosStack, running_stack
 from tests.chaos.truth import Truth, learn_truth
 
@@ -16,15 +17,22 @@ Drill = Callable[[str], AbstractAsyncContextManager[Load]]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A small registry and what it was trained on."""
-    return train_small(tmp_path_factory.mktemp("trained"))
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    """Where Redis and the registry keep their data."""
+    with small_disk(tmp_path_factory.mktemp("disk")) as disk:
+        yield disk
 
 
 @pytest.fixture(scope="session")
-def stack(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosStack]:
+def trained(disk: Disk) -> Trained:
+    """A small registry and what it was trained on."""
+    return train_small(disk.folder)
+
+
+@pytest.fixture(scope="session")
+def stack(trained: Trained, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosStack]:
     """One stack for all drills: each has to leave it as it was."""
-    with running_stack(tmp_path_factory.mktemp("stack"), trained) as stack:
+    with running_stack(tmp_path_factory.mktemp("stack"), disk.folder, trained) as stack:
         yield stack
 
 

@@ -6,9 +6,9 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from marquee.client.channel import open_channel
@@ -26,14 +26,13 @@ DEADLINE_S = 2.0
 # An answer that comes later than this after the deadline was never going to come: the machine may be busy with others.
 HANGS_AFTER_S = 10.0
 _INTERVAL_S = 0.04
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 _WELL_ANSWERS = 5
 _USERS_A_READ = 5
 _USERS_AN_AUDIT = 100
 _WRITES_A_LOOK = 2
 _RATED_AT_MS = 1_600_000_000_000
 
-_Reply = TypeVar("_Reply")
 Question = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -65,7 +64,7 @@ class Load:
         self._acknowledged: list[tuple[str, str]] = []
         self._in_a_row: Counter[str] = Counter()
         self._moved = asyncio.Condition()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[bool]] = set()
         self._questions: dict[str, Question] = {
             "rating": self._rate,
             "list": self._list,
@@ -127,6 +126,17 @@ class Load:
             lambda: all(self._in_a_row[kind] >= _WELL_ANSWERS for kind in self._questions), "all is answered"
         )
 
+    def count_answered(self, times: int) -> None:
+        """Counts requests of others that were answered."""
+        self.sent += times
+        self.answered += times
+
+    def count_refused(self, kind: str, error: CallError, times: int) -> None:
+        """Counts requests of others that failed alike."""
+        self.sent += times
+        for _ in range(times):
+            self._note_failure(kind, error)
+
     def counts(self) -> str:
         """Returns the counts for a person."""
         return f"sent {self.sent}, answered {self.answered}, refused {dict(self.refused)}, lost {self.lost[:5]}"
@@ -136,33 +146,47 @@ class Load:
         began = time.monotonic()
         for number, kind in enumerate(itertools.cycle(self._questions)):
             await asyncio.sleep(began + number * _INTERVAL_S - time.monotonic())
-            task = asyncio.create_task(self._judge(kind))
+            task = asyncio.create_task(self.judge(kind, self._questions[kind]))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
-    async def _judge(self, kind: str) -> None:
-        """Sends one request and counts what becomes of it."""
+    async def judge(self, kind: str, question: Question) -> bool:
+        """Asks one question more and counts what becomes of it; returns whether it was answered rightly.
+
+        Args:
+            kind: What it is, for a person.
+            question: Asks with a deadline of `DEADLINE_S`; raises `CallError` or `WrongAnswerError`.
+        """
         self.sent += 1
+        is_answered = False
         began = time.monotonic()
         try:
             async with asyncio.timeout(DEADLINE_S + HANGS_AFTER_S):
-                await self._questions[kind]()
+                await question()
         except WrongAnswerError as error:
             self._lose(kind, f"wrong: {error}")
         except TimeoutError:
             self._lose(kind, f"no answer {HANGS_AFTER_S:g} s after its deadline")
         except CallError as error:
             self._in_a_row[kind] = 0
-            if is_documented(error, self._reasons):
-                self.refused[error.reason or error.code.name] += 1
-            else:
-                self._lose(kind, f"not documented: {error}")
+            self._note_failure(kind, error)
+        except grpc.aio.AioRpcError as error:
+            self._in_a_row[kind] = 0
+            self._note_failure(kind, read_error(error))
         else:
+            is_answered = True
             self.answered += 1
             self._in_a_row[kind] += 1
             self.latest_s = max(self.latest_s, time.monotonic() - began)
         async with self._moved:
             self._moved.notify_all()
+        return is_answered
+
+    def _note_failure(self, kind: str, error: CallError) -> None:
+        if is_documented(error, self._reasons):
+            self.refused[error.reason or error.code.name] += 1
+        else:
+            self._lose(kind, f"not documented: {error}")
 
     def _lose(self, kind: str, what: str) -> None:
         self._in_a_row[kind] = 0
@@ -184,14 +208,14 @@ class Load:
     async def _read(self) -> None:
         user_ids = [next(self._pairs)[0] for _ in range(_USERS_A_READ)]
         request = make.users(*user_ids, view=fpb.USER_VIEW_FULL)
-        reply = await _translated(self._features.BatchGetUsers(request, timeout=DEADLINE_S))
+        reply = await self._features.BatchGetUsers(request, timeout=DEADLINE_S)
         _expect(list(reply.users), [self._truth.users[user_id] for user_id in user_ids], "users")
 
     async def _write(self) -> None:
         """Writes what a new user watched; sometimes asks at once for a list that must lack it."""
         user_id, movie_id = f"chaos-{uuid.uuid4().hex}", next(self._movies)
         request = make.write(make.event(user_id, user_id, movie_id, 4.0, _RATED_AT_MS))
-        (result,) = (await _translated(self._features.WriteEvents(request, timeout=DEADLINE_S))).results
+        (result,) = (await self._features.WriteEvents(request, timeout=DEADLINE_S)).results
         # Of a call that the channel repeated, the first may have been the one that counted.
         if result.status not in (fpb.EVENT_STATUS_APPLIED, fpb.EVENT_STATUS_DUPLICATE):
             raise WrongAnswerError(f"the event is {fpb.EventStatus.Name(result.status)}")
@@ -210,13 +234,6 @@ class Load:
         for (_, movie_id), user in zip(written, stored, strict=True):
             if [entry.movie_id for entry in user.history] != [movie_id]:
                 self.lost.append("write: acknowledged and not there")
-
-
-async def _translated(call: Awaitable[_Reply]) -> _Reply:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise read_error(error) from error
 
 
 def _expect(found: object, expected: object, what: str) -> None:

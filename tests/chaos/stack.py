@@ -106,15 +106,18 @@ class ChaosStack:
 
 
 @contextmanager
-def running_stack(folder: Path, trained: Trained, variables: Mapping[str, str] | None = None) -> Iterator[ChaosStack]:
+def running_stack(
+    folder: Path, disk: Path, trained: Trained, variables: Mapping[str, str] | None = None
+) -> Iterator[ChaosStack]:
     """Runs a stack whose store holds what the model learnt from; it is not ready yet when the block begins.
 
     Args:
-        folder: For the data of Redis, and for logs.
+        folder: For logs.
+        disk: For the data of Redis.
         trained: What to serve.
         variables: Further variables of both services.
     """
-    redis_folder = folder / "redis"
+    redis_folder = disk / "redis"
     redis_folder.mkdir()
     redis = KilledRedis(redis_folder, "everysec")
     with FaultyProxy(to_unix(str(redis.socket))) as to_redis, FaultyProxy(to_tcp("127.0.0.1:1")) as to_features:

@@ -17,8 +17,8 @@ _PASSING = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
-# What gRPC itself says, on the caller's side, of a server that cannot be reached and of time that is over.
-_OF_THE_CHANNEL = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# Said by gRPC itself, of a call that it did not take; by this reason a caller tells it from his own doing.
+_NOT_TAKEN = "NOT_TAKEN"
 
 
 def documented_reasons() -> set[str]:
@@ -28,9 +28,12 @@ def documented_reasons() -> set[str]:
 
 def is_documented(error: CallError, reasons: Collection[str]) -> bool:
     """Tells whether a caller could know what to do: the status passes by itself and its reason stands in the pages."""
+    if error.reason == _NOT_TAKEN:
+        return error.code is grpc.StatusCode.CANCELLED and error.reason in reasons
     if error.code not in _PASSING:
         return False
     if not error.domain:
-        return error.code in _OF_THE_CHANNEL
+        # From the channel, on the caller's side: a server that cannot be reached, or time that is over.
+        return error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED
     # A deadline needs no further reason: its code is its reason.
     return error.reason in reasons or error.reason == error.code.name == "DEADLINE_EXCEEDED"
