@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.prepared import FOLDER, MODELS
 
 HERE = Path(__file__).parent
+_SHORT = ("--rounds", "3", "--seconds", "2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,10 @@ class Step:
 
 
 STEPS = (
-    *(
-        step
-        for model in MODELS
-        for step in (
-            Step("serving_cost.py", ("--model", model, "--rounds", "3", "--seconds", "2")),
-            Step("serving_paths.py", ("--model", model), ("--model", model, "--smoke")),
-            Step("overload.py", ("--model", model)),
-        )
-    ),
+    Step("serving_cost.py", ("--model", MODELS[0], *_SHORT), ("--model", MODELS[0], "--smoke")),
+    Step("serving_cost.py", ("--model", MODELS[1], *_SHORT)),
+    *(Step("serving_paths.py", ("--model", model), ("--model", model, "--smoke")) for model in MODELS),
+    *(Step("overload.py", ("--model", model)) for model in MODELS),
     Step("topk_scaling.py"),
     Step("beside_peers.py", (), ("--smoke",)),
     Step("performance_page.py"),

@@ -1,10 +1,10 @@
 """What does an answer cost the server, beside an empty call of the same stack? Processor time, side by side.
 
-    python benchmarks/serving_cost.py [--model two-tower-history] [--rounds 5] [--seconds 3]
+    python benchmarks/serving_cost.py [--model two-tower-history] [--rounds 5] [--seconds 3] [--smoke]
 
-Redis, feature_service and three model_services (users kept near, some, none) run as processes on generated data: 20,000
-users with 50 ratings, 4,000 movies; users are drawn by Zipf's law with exponent 1. 64 calls are under way over 16
-connections. All cases are asked in turn in every round; the figures are medians over rounds. Processor time, user and
+Redis, feature_service and three model_services (users kept near, some, none) run as processes on generated data:
+100,000 users with 20 ratings, 4,000 movies; users are drawn by Zipf's law with exponent 1. 64 calls are under way over
+16 connections. All cases are asked in turn in every round; the figures are medians over rounds. Processor time, user and
 system, is that of the model service alone; its share of hits is its own count.
 """
 
@@ -30,6 +30,8 @@ from marquee.v1 import model_service_pb2 as pb
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.prepared import FULL, SMOKE
+from benchmarks.prepared import prepare as prepared_model
 from benchmarks.process_usage import cpu_s
 from benchmarks.record import record
 from benchmarks.rpc_load import Answered, Caller, Load
@@ -271,25 +273,29 @@ def main() -> None:
     parser.add_argument("--model", default="two-tower-history")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each case in each round")
+    parser.add_argument("--smoke", action="store_true", help="one short round on small data; writes nothing")
     given = parser.parse_args()
-    stack, users, movies = prepare(given.model)
+    rounds, seconds = (1, 0.3) if given.smoke else (given.rounds, given.seconds)
+    prepared = prepared_model(given.model, SMOKE if given.smoke else FULL)
     with ExitStack() as running:
-        running.enter_context(stack.feature_service())
-        fill(stack)
+        stack, _ = running.enter_context(prepared.stack())
         servers = {"empty": running.enter_context(empty_server())}
         for name, cache_bytes in CACHES.items():
             servers[name] = running.enter_context(model_service(stack, name, cache_bytes))
-        cases = cases_of(running.enter_context(Caller()), servers, users, movies, given.seconds)
+        cases = cases_of(
+            running.enter_context(Caller()), servers, prepared.users, prepared.data.movies.movie_ids, seconds
+        )
         for case in cases:
             case.measure()
             case.forget()
-        for _ in range(given.rounds):
+        for _ in range(rounds):
             for case in cases:
                 case.measure()
     empty_us = statistics.median(cases[0].cpu_us)
     figures = {case.name: case.figures(empty_us) for case in cases}
     show(figures)
-    print(f"written to {record(f'serving_cost_{given.model}', figures).name}")
+    if not given.smoke:
+        print(f"written to {record(f'serving_cost_{given.model}', figures).name}")
 
 
 if __name__ == "__main__":
