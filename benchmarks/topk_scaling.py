@@ -28,8 +28,9 @@ from benchmarks.record import record
 from model_service.faiss_index import FaissIndex
 from model_service.indexed_scorer import IndexedScorer
 from model_service.settings import ModelSettings
+from two_tower.blockwise import BlockwiseScorer
 from two_tower.permitted import Permitted
-from two_tower.top_k import MovieMatrix, NumpyScorer, Ranked, Scorer, TorchScorer
+from two_tower.top_k import MovieMatrix, NumpyScorer, Ranked, Scorer
 
 DIMENSIONS = 128
 SIZES = (4_000, 100_000, 1_000_000)
@@ -124,7 +125,7 @@ def measure(world: World, index: FaissIndex, console: Console) -> dict[str, Any]
         for rows in BATCHES:
             users = torch.from_numpy(world.users[:rows])
             permitted = permit_rows(world, rows, filtered, np.random.default_rng(rows))
-            exact: Scorer = NumpyScorer() if rows <= NUMPY_ROWS else TorchScorer()
+            exact: Scorer = NumpyScorer() if rows <= NUMPY_ROWS else BlockwiseScorer()
             indexed = IndexedScorer(index, world.movies, np.zeros(0, np.int64), exact)
             for k in KS:
                 asked = (users, world.movies, [k] * rows, permitted)

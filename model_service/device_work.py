@@ -31,8 +31,9 @@ from model_service.queries import (
 )
 from model_service.user_side import StoredUsers, UserSide, embed, near_of
 from two_tower.answer_source import are_popular
+from two_tower.blockwise import BlockwiseScorer
 from two_tower.recommending import RankedRow, Wish, recommend
-from two_tower.top_k import NumpyScorer, Ranked, Scorer, TorchScorer
+from two_tower.top_k import NumpyScorer, Ranked, Scorer
 
 _NO_MOVIES = Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
 _MANY_SCORES = 100_000
@@ -126,7 +127,7 @@ class DeviceWork:
         return batch.answers(tasks, slots), {} if side is None else side.made
 
     def _scorer_for(self, num_rows: int) -> Scorer:
-        return NumpyScorer() if num_rows <= self._numpy_max_rows else TorchScorer()
+        return NumpyScorer() if num_rows <= self._numpy_max_rows else BlockwiseScorer()
 
 
 class _Batch:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from two_tower import checkpoint as checkpoints
 from two_tower.answer_source import are_popular, sources_of
+from two_tower.blockwise import BlockwiseScorer
 from two_tower.checkpoint import Checkpoint
 from two_tower.errors import FrameError, UnknownVersionError
 from two_tower.frames import Frame, ids, movie_columns
@@ -21,7 +22,7 @@ from two_tower.people import People
 from two_tower.permitted import Permitted
 from two_tower.recommending import RankedRow, Wish, recommend
 from two_tower.registry import STABLE, Registry
-from two_tower.top_k import Ranked, TorchScorer
+from two_tower.top_k import Ranked
 from two_tower.user_columns import UserColumns
 
 USERS_AT_ONCE = 256
@@ -47,7 +48,7 @@ class Recommender:
         self._heads = heads
         self._people = people
         self._number_of = _numbers(movies)
-        self._scorer = TorchScorer()
+        self._scorer = BlockwiseScorer()
 
     def with_histories(self, histories: Frame | None, users: Frame | None = None) -> "Recommender":
         """Returns the same checkpoint and catalogue over other users, for a what-if; frames as `two_tower.load`."""
