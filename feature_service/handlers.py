@@ -126,7 +126,7 @@ class FeatureHandlers:
 
     async def import_histories(self, request: pb2.ImportHistoriesRequest, call: Call) -> pb2.ImportHistoriesResponse:
         """Loads histories in bulk; a movie that the catalogue lacks refuses the whole call."""
-        rows = request_checks.import_rows(request)
+        rows = request_checks.import_rows(request, self._now_ms() + self._max_ahead_ms)
         (numbers, missing), scale = await asyncio.gather(
             self._catalogue.numbers_of(rows.movie_ids), self._catalogue.rating_scale()
         )

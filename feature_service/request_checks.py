@@ -272,8 +272,8 @@ def user_id(request: pb2.DeleteUserRequest) -> str:
     return request.user_id
 
 
-def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
-    """Checks ImportHistories."""
+def import_rows(request: pb2.ImportHistoriesRequest, latest_ms: int) -> ImportRows:
+    """Checks ImportHistories; `latest_ms` as of `events`."""
     wrong = Violations()
     wrong.ids("user_ids", request.user_ids, MAX_USERS, distinct=True)
     if wrong.at_most("movie_ids", len(request.movie_ids), MAX_IMPORT_MOVIES) and request.movie_ids:
@@ -292,7 +292,9 @@ def import_rows(request: pb2.ImportHistoriesRequest) -> ImportRows:
             wrong.add(name, f"must have as many values as lengths adds up to, {num_entries}, not {len(column)}")
     _each(wrong, "movie_indices", movie_indices >= len(request.movie_ids), "must be a position in movie_ids")
     _each(wrong, "ratings", _off(ratings, ANY_SCALE), f"must be NaN or {ANY_SCALE}")
-    _each(wrong, "event_times_ms", (times_ms < 0) | (times_ms > MAX_TIME_MS), f"must be 0 to {MAX_TIME_MS}")
+    is_no_time = (times_ms < 0) | (times_ms > MAX_TIME_MS)
+    _each(wrong, "event_times_ms", is_no_time, f"must be 0 to {MAX_TIME_MS}")
+    _each(wrong, "event_times_ms", ~is_no_time & (times_ms > latest_ms), "is too far ahead of the service's clock")
     wrong.raise_if_any()
     return ImportRows(request.user_ids, request.movie_ids, lengths, movie_indices, ratings, times_ms)
 

@@ -53,7 +53,7 @@ class Users:
             now_ms: Gives the time.
             log_entries: Entries that the event log of a partition keeps at most.
             lifetimes: How long data lives.
-            max_ahead_ms: How far ahead of the clock events may be; imports may be further, which counts for nothing.
+            max_ahead_ms: How far ahead of the clock events may be.
         """
         self._link = link
         self._marks = marks

@@ -111,21 +111,28 @@ async def test_the_catalogue_says_which_ratings_there_are(stub):
 
 
 async def test_how_far_ahead_events_may_be_is_a_setting(redis_settings):
-    """An hour ahead of our clock is refused where no second is allowed, and taken by default."""
-    event = make.event(time_ms=int(time.time() * 1000) + 3_600_000)
+    """An hour ahead is refused where no second is allowed, and taken by default; imports are no way round."""
+    in_an_hour_ms = int(time.time() * 1000) + 3_600_000
+    event = make.event(time_ms=in_an_hour_ms)
+    imported = make.import_histories({"u": [("m0", 5, 1000)], "v": [("m0", 5, in_an_hour_ms)]})
     settings = {**redis_settings, "listen": "127.0.0.1:0", "drain_timeout_s": 1.0}
     async with serving(FeatureSettings(**settings)) as server, open_channel(server.address) as channel:
         await until_ready(channel)
         stub = feature_service_pb2_grpc.FeatureServiceStub(channel)
         await stub.BatchUpsertMovies(make.movies(1))
         assert await statuses(stub, event) == [APPLIED]
+        await stub.ImportHistories(imported)
     strict = FeatureSettings(**settings, event_max_ahead_s=0)
     async with serving(strict) as server, open_channel(server.address) as channel:
         await until_ready(channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await statuses(feature_service_pb2_grpc.FeatureServiceStub(channel), event)
+        with pytest.raises(grpc.aio.AioRpcError) as refused_import:
+            await feature_service_pb2_grpc.FeatureServiceStub(channel).ImportHistories(imported)
 
-    assert [violation.field for violation in read_error(refused.value).violations] == ["events[0].event_time"]
+    too_far = "is too far ahead of the service's clock"
+    assert read_error(refused.value).violations == [Violation("events[0].event_time", too_far)]
+    assert read_error(refused_import.value).violations == [Violation("event_times_ms[1]", too_far)]
 
 
 async def test_a_call_of_refused_events_alone_is_answered(stub):

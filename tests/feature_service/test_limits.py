@@ -95,7 +95,7 @@ INSIDE = [
     event_at(1, 999_000_000),
     make.write(*[make.event()] * 1000),
     history(50_000),
-    history(1, ratings=floats(math.nan), event_times_ms=times(MAX_TIME_MS)),
+    history(1, ratings=floats(math.nan), event_times_ms=times(0)),
     history(0),
     pb2.DeleteUserRequest(user_id=ID),
 ]
@@ -201,6 +201,7 @@ OUTSIDE = [
     (history(1, ratings=floats(1001)), "ratings[0]"),
     (history(1, event_times_ms=times(-1)), "event_times_ms[0]"),
     (history(1, event_times_ms=times(MAX_TIME_MS + 1)), "event_times_ms[0]"),
+    (history(1, event_times_ms=times(MAX_TIME_MS)), "event_times_ms[0]"),
     (pb2.DeleteUserRequest(), "user_id"),
     (pb2.DeleteUserRequest(user_id=LONG_ID), "user_id"),
     (pb2.DeleteUserRequest(user_id="a\x7f"), "user_id"),

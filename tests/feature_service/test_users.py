@@ -9,7 +9,10 @@ from marquee.client.user_version import UserVersion
 from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import user_pb2
 
+from feature_service.histories import Histories
+from feature_service.import_plan import ImportColumns
 from feature_service.keys import user_keys
+from feature_service.lifetimes import Lifetimes
 from feature_service.value_format import HEADER, unpack_header, unpack_tombstone
 from tests.feature_service import messages as make
 
@@ -221,9 +224,12 @@ async def test_an_event_from_a_clock_that_is_ahead_is_forgotten_too(stub):
     assert (await stub.WriteEvents(ahead)).results[0].status == pb2.EVENT_STATUS_STALE
 
 
-async def test_an_imported_time_of_a_distant_future_does_not_lock_a_user_out(stub):
-    """It does not count as the time of a deletion: events of the days after it are taken in."""
-    await stub.ImportHistories(make.import_histories({"u": [("m0", 5, 253_402_300_799_999)]}))
+async def test_a_stored_time_of_a_distant_future_does_not_lock_a_user_out(stub, link, marks):
+    """Older builds imported it. It does not count as the time of a deletion: events of the days after are taken in."""
+    histories = Histories(link, marks, lambda: 0, window=200, log_entries=1000, lifetimes=Lifetimes())
+    one = np.ones(1, np.int64)
+    columns = ImportColumns(one, one, np.ones(1, np.float32), one * 253_402_300_799_999)
+    await histories.load(["u"], columns, not_for_evaluation=False)
 
     await stub.DeleteUser(pb2.DeleteUserRequest(user_id="u"))
 

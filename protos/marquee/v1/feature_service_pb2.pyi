@@ -475,7 +475,9 @@ class ImportHistoriesRequest(_message.Message):
     ratings: _builtins.bytes
     """Stars within the catalogue's rating_scale, NaN where not rated. float32 [E]"""
     event_times_ms: _builtins.bytes
-    """Epoch milliseconds from 0 to the end of 9999; 0 in data without times. int64 [E]"""
+    """Epoch milliseconds, at most as far ahead of the service's clock as Event.event_time may be; 0 in data without times.
+    int64 [E]
+    """
     not_for_evaluation: _builtins.bool
     """Marks the store as holding rows that a checkpoint's evaluation holds out."""
     @_builtins.property
