@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import shutil
 import socket
 import subprocess
@@ -73,6 +74,54 @@ def docker() -> Finding:
     return Finding(found is not None, found or "no engine answers", "needed by make test-containers only")
 
 
+def prometheus() -> Finding:
+    """Prometheus and promtool, for alert rules and the queries of dashboards."""
+    there = [name for name in ("prometheus", "promtool") if shutil.which(name)]
+    return Finding(
+        len(there) == 2, ", ".join(there) or "none", "for tests of alerts and dashboards: apt install prometheus"
+    )
+
+
+def browser() -> Finding:
+    """Chromium, which looks at the report of a training as a person does."""
+    found = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
+    return Finding(found is not None, found or "none", "for a test of reports: apt install chromium")
+
+
+def proxy() -> Finding:
+    """A proxy that knows gRPC, for the tests of several replicas."""
+    found = _version("haproxy", "-v")
+    return Finding(found is not None, found or "none", "for tests of several replicas: apt install haproxy")
+
+
+def compiler() -> Finding:
+    """A C compiler, for a disk that is slow to sync."""
+    found = shutil.which("gcc")
+    return Finding(found is not None, found or "none", "for a test of make test-faults: apt install gcc")
+
+
+def clock() -> Finding:
+    """What moves the clock of a process, for a drill."""
+    found = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+    return Finding(
+        found is not None, str(found or "none"), "a drill of make chaos skips without: apt install libfaketime"
+    )
+
+
+def small_disks() -> Finding:
+    """Whether a disk that a drill fills may be mounted."""
+    is_root = os.geteuid() == 0
+    return Finding(
+        is_root, "root" if is_root else "not root", "a drill of make chaos mounts a small disk, else it skips"
+    )
+
+
+def open_files() -> Finding:
+    """How many connections a process may hold."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Finding(hard >= 10_000, f"{hard} at most", "a drill of make chaos holds 5,000 connections: ulimit -n 10000")
+
+
 def memory() -> Finding:
     """Memory of the machine."""
     size_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -106,7 +155,10 @@ def real_data() -> Finding:
     return Finding(Path(folder).is_dir(), folder, "MARQUEE_DATA must name a folder that holds ml-100k")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (python, torch, redis, node, docker, memory, disk, ports, real_data)
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    *(python, torch, redis, node, docker, prometheus, browser, proxy, compiler, clock, small_disks, open_files),
+    *(memory, disk, ports, real_data),
+)
 
 
 def main() -> int:
