@@ -4,8 +4,8 @@
 
 Redis, feature_service and three model_services (users kept near, some, none) run as processes on generated data:
 100,000 users with 20 ratings, 4,000 movies; users are drawn by Zipf's law with exponent 1. 64 calls are under way over
-16 connections. All cases are asked in turn in every round; the figures are medians over rounds. Processor time, user and
-system, is that of the model service alone; its share of hits is its own count.
+16 connections. All cases are asked in turn in every round; the figures are medians over rounds. Processor time, user
+and system, is that of the model service alone; its share of hits is its own count.
 """
 
 import argparse
