@@ -80,6 +80,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             health,
             listen=settings.listen,
             drain_timeout_s=settings.drain_timeout_s,
+            leave_notice_s=settings.leave_notice_s,
             observation=observed.calls,
             security=settings.security(),
             options=[*settings.connections(), *pending],

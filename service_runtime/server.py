@@ -98,6 +98,7 @@ class Server:
         *,
         listen: str,
         drain_timeout_s: float,
+        leave_notice_s: float = 0.0,
         observation: Observation | None = None,
         security: Security | None = None,
         options: Sequence[tuple[str, int | str]] = (),
@@ -109,6 +110,7 @@ class Server:
             health: Whether it can be answered now; published as grpc.health.v1.
             listen: host:port; port 0 takes a free one, see `address`.
             drain_timeout_s: How long running calls may take once the server leaves.
+            leave_notice_s: How long it answers as ever after health says that it leaves, and only then refuses.
             observation: Is told of each call; by default one that nobody reads.
             security: Who may call and by what certificates; by default anybody, in the clear.
             options: Further gRPC channel arguments.
@@ -117,6 +119,7 @@ class Server:
         self._health = health
         self._listen = listen
         self._drain_timeout_s = drain_timeout_s
+        self._leave_notice_s = leave_notice_s
         self._options = options
         self._server: grpc.aio.Server | None = None
         self._security = security or Security()
@@ -188,10 +191,12 @@ class Server:
         if self._server is None:
             return
         await self._health.leave()
-        self._behaviours.draining.set()
-        _log.info("draining", running=self._behaviours.num_running, drain_timeout_s=self._drain_timeout_s)
         stopping = None
         try:
+            # Who asks through a proxy would be sent to us again and again until it has looked at our health.
+            await asyncio.sleep(self._leave_notice_s)
+            self._behaviours.draining.set()
+            _log.info("draining", running=self._behaviours.num_running, drain_timeout_s=self._drain_timeout_s)
             await self._take_what_has_arrived()
             # A grace that never runs out: one that ends while the second stop below is under way makes grpc.aio cancel
             # the calls of a server that is freed already, which is a segmentation fault (grpcio 1.85).

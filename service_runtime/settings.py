@@ -84,6 +84,13 @@ class ServiceSettings(BaseSettings):
     drain_timeout_s: float = Field(
         default=10.0, ge=0, le=600, description="How long running requests may take after SIGTERM, in seconds."
     )
+    leave_notice_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="How long calls are answered as ever after SIGTERM while health says NOT_SERVING, in seconds, "
+        "before they are refused: so long as a proxy that checks health takes to notice.",
+    )
 
     max_connection_age_s: float = Field(
         default=300.0,
