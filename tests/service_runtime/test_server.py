@@ -234,6 +234,26 @@ async def test_a_burst_before_leaving_is_answered_or_sent_elsewhere(handlers):
         assert b"" in answers
 
 
+async def test_a_server_that_gives_notice_answers_until_it_is_over(handlers):
+    """Health says that it leaves; who was sent here by a proxy that has not looked yet is answered, then refused."""
+    health = Health(["echo.Echo"], [])
+    server = Server([Service(ECHO, handlers)], health, listen="127.0.0.1:0", drain_timeout_s=30.0, leave_notice_s=1.0)
+    await server.__aenter__()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        leaving = asyncio.create_task(server.__aexit__())
+        told = (await watch.read()).status
+
+        answer = await say_back(channel, b"")
+
+        assert (told, answer, leaving.done()) == (health_pb2.HealthCheckResponse.NOT_SERVING, b"", False)
+        await asyncio.wait_for(leaving, 20)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await say_back(channel, timeout=1)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_drain_ends_after_its_timeout(handlers):
     """A call that never ends does not keep the process."""
     handlers.gate = asyncio.Event()
