@@ -117,7 +117,7 @@ class World:
         self._run(self._forget())
 
     def wait_until_told(self, who: int) -> None:
-        """Waits until StreamChanges named a user since it last did."""
+        """Waits until StreamChanges named a user, or said that anybody may have changed, since it last did."""
         self._run(asyncio.wait_for(self._hear(USERS[who]), _TOLD_WITHIN_S))
 
     def read_columns(self) -> list[ColumnsRow]:
@@ -293,7 +293,8 @@ class World:
         async with aclosing(self._ring.follow("")) as changes:
             async for told in changes:
                 if told.reset and told.live:
-                    self._told.add("")
+                    # A busy machine may keep Redis from answering for so long that the feed is taken up anew.
+                    self._told.update(USERS, [""])
                 self._told.update(told.user_ids)
                 self._news.set()
 
