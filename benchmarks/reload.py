@@ -11,8 +11,8 @@ What each training answers to each question is asked before, without load. An an
 score is not that of the version it names; if it is of an older version than one that had answered before it was asked.
 
 It fails if an answer is wrong or a version never answered; and unless --quick, if the 99th percentile is above 1.3 of
-that without swaps, or memory after the last swap is more than 1% above that after the tenth. --quick swaps ten small
-models in half a minute, tells what it saw and writes nothing.
+that without swaps, or memory after the last swap is more than 1% above that after the tenth (medians of five). --quick
+swaps ten small models in half a minute, tells what it saw and writes nothing.
 """
 
 import argparse

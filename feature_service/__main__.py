@@ -85,6 +85,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             security=settings.security(),
             options=[*settings.connections(), *pending],
         )
+        server.tell(observed.metrics)
         yield await stack.enter_async_context(server)
 
 

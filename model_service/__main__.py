@@ -145,6 +145,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                     if settings.near_cache_bytes:
                         feed = ChangeFeed(features, cache, generations.refresh_soon, rng)
                         following.append(asyncio.create_task(feed.follow()))
+                    server.tell(metrics)
                     try:
                         yield server
                     finally:

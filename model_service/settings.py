@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from model_service.waiting_room import BatchingKnobs
+from service_runtime.security import NO_LIMITS
 from service_runtime.server import Security
 from service_runtime.settings import OFF, ListenAddress, OptionalListenAddress, ReadableFile, ServiceSettings
 from two_tower.registry import STABLE
@@ -196,7 +197,8 @@ class ModelSettings(ServiceSettings):
 
     def admin_security(self) -> Security:
         """Returns who may move models, by the certificates of the other port."""
-        return replace(self.security(), tokens_file=self.admin_tokens_file, health_listen="")
+        # Who moves models is not to wait for those who ask them, and has his limits in his own file.
+        return replace(self.security(), tokens_file=self.admin_tokens_file, health_listen="", limits=NO_LIMITS)
 
     def feature_credentials(self) -> Credentials:
         """Returns who we are to feature_service, and whom we trust.

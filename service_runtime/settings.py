@@ -14,7 +14,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service_runtime.certificates import CertificateFiles
-from service_runtime.server import Security
+from service_runtime.security import Limits
+from service_runtime.server import MAX_MESSAGE_BYTES, Security
 
 # Kubernetes gives a pod such variables for every service of its namespace, and a service may be called like our prefix.
 _SERVICE_LINK = re.compile(r"(?:^|_)(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$")
@@ -137,6 +138,19 @@ class ServiceSettings(BaseSettings):
         description="Names the callers by the hashes of their tokens (docs/security.md), and is read again when it "
         "changes. Without it anybody may call.",
     )
+    caller_max_calls: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many calls one caller may have under way, streams too, where the file of tokens says nothing "
+        "else; without that file a caller is a host. By default as many as there are.",
+    )
+    caller_max_request_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_MESSAGE_BYTES,
+        description="How large one request of such a caller may be, in bytes; by default 4 MiB, as anybody's.",
+    )
     health_listen: OptionalListenAddress = Field(
         default=OFF,
         description="host:port that answers grpc.health.v1 alone, in the clear, for probes that know no TLS; or off. "
@@ -167,7 +181,12 @@ class ServiceSettings(BaseSettings):
         certificates = None
         if self.tls_cert_file is not None and self.tls_key_file is not None:
             certificates = CertificateFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
-        return Security(certificates, self.tokens_file, "" if self.health_listen == OFF else self.health_listen)
+        return Security(
+            certificates,
+            self.tokens_file,
+            "" if self.health_listen == OFF else self.health_listen,
+            Limits(self.caller_max_calls, self.caller_max_request_bytes),
+        )
 
     def connections(self) -> list[tuple[str, int]]:
         """Returns the gRPC channel arguments that say how long a connection lives."""

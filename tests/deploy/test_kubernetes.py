@@ -77,6 +77,75 @@ def test_only_settings_that_exist_are_set() -> None:
     assert named <= known
 
 
+def reachable_by(labels: dict[str, str], namespace: dict[str, str] | None = None) -> set[tuple[str, int]]:
+    """Returns the services and ports that a pod with these labels gets to, in our namespace or one with labels."""
+
+    def names(selector: Document, found: dict[str, str]) -> bool:
+        expressions = selector.get("matchExpressions", [])
+        assert all(each["operator"] == "In" for each in expressions)
+        return selector.get("matchLabels", {}).items() <= found.items() and all(
+            found.get(each["key"]) in each["values"] for each in expressions
+        )
+
+    def is_named(source: Document) -> bool:
+        if "namespaceSelector" in source:
+            return namespace is not None and names(source["namespaceSelector"], namespace)
+        return namespace is None and names(source["podSelector"], labels)
+
+    return {
+        (target["app.kubernetes.io/name"], port["port"])
+        for policy in BASE
+        if policy["kind"] == "NetworkPolicy"
+        for rule in policy["spec"].get("ingress", [])
+        if any(is_named(source) for source in rule["from"])
+        for target in TARGETS
+        if names(policy["spec"]["podSelector"], target)
+        for port in rule["ports"]
+    }
+
+
+TARGETS = [each["spec"]["template"]["metadata"]["labels"] for each in BASE if each["kind"] == "Deployment"]
+
+
+def test_nobody_gets_to_a_service_whom_no_policy_names() -> None:
+    """One policy selects every pod and allows nothing."""
+    closed = [each["spec"] for each in BASE if each["kind"] == "NetworkPolicy" and "ingress" not in each["spec"]]
+
+    assert closed == [{"podSelector": {}, "policyTypes": ["Ingress"]}]
+    assert reachable_by({}) == reachable_by({}, {}) == set()
+
+
+@pytest.mark.parametrize(
+    ("label", "ports"),
+    [
+        ("marquee.dev/caller", {("model-service", 50052)}),
+        ("marquee.dev/writer", {("feature-service", 50051)}),
+    ],
+)
+def test_callers_and_writers_get_to_their_service_only(label: str, ports: set[tuple[str, int]]) -> None:
+    """Who asks for lists need not read what everybody watched; by the pod's label or by the namespace's."""
+    assert reachable_by({label: "true"}) == reachable_by({}, {label: "true"}) == ports
+
+
+def test_ours_get_where_they_need_to() -> None:
+    """model_service and the trainer to feature_service, Prometheus to the pages of both; no other port is open."""
+    for ours in ("model-service", "trainer"):
+        assert reachable_by({"app.kubernetes.io/name": ours}) == {("feature-service", 50051)}
+    assert reachable_by({}, {"kubernetes.io/metadata.name": "monitoring"}) >= {
+        ("feature-service", 51051),
+        ("model-service", 51052),
+    }
+
+
+def test_what_scales_and_what_stays_up_is_said_of_both_services() -> None:
+    """An autoscaler and a disruption budget each, and a headless Service that callers balance over."""
+    for name in ("feature-service", "model-service"):
+        for kind in ("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service"):
+            assert f"{kind}/{name}" in NAMES
+        assert BASE[NAMES.index(f"Service/{name}")]["spec"]["clusterIP"] == "None"
+    assert "CronJob/trainer" in NAMES
+
+
 def test_nothing_runs_as_root_or_writes_to_its_image() -> None:
     """As the containers of the compose file."""
     for name, pod in pods(BASE):
