@@ -25,6 +25,7 @@ _MEASURED = {
 }
 _STEADY = {"steady_p50_ms": "p50 at 200/s", "steady_p99_ms": "p99", "steady_p999_ms": "p99.9"}
 _SHOWN = "PredictRating"
+_NOT_SERVICES = ("interactive and bulk", "rounds")
 
 
 def paths_table(result: dict[str, Any]) -> Iterator[str]:
@@ -78,6 +79,17 @@ def peers_table(result: dict[str, Any]) -> Iterator[str]:
     yield source(result, "Configured: " + "; ".join(f"{name}: {how}" for name, how in _configured(figures)) + ".")
 
 
+def overload_table(result: dict[str, Any]) -> Iterator[str]:
+    """Yields the table of a service that is asked for more than it can answer, as it is and without our bounds."""
+    figures = result["figures"]
+    services = {name: told for name, told in figures.items() if isinstance(told, dict) and name not in _NOT_SERVICES}
+    names = list(dict.fromkeys(key for told in services.values() for key in told))
+    yield from head(["", *services])
+    for name in names:
+        yield row([name, *(_cell(told.get(name)) for told in services.values())])
+    yield source(result, f"Asked for {figures['times_capacity']:g} times of what it can do.")
+
+
 def _configured(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for server, told in figures["servers"].items():
         if told["configured"]:
@@ -88,6 +100,7 @@ TABLES = {
     **{f"beside_peers_{MODELS[0]}{spared}": peers_table for spared in ("", "_embedded")},
     **{f"serving_cost_{model}": cost_table for model in MODELS},
     **{f"serving_paths_{model}": paths_table for model in MODELS},
+    **{f"overload_{model}": overload_table for model in MODELS},
 }
 
 
