@@ -121,6 +121,10 @@ test-properties: setup ## The store against its plain-Python model, hundreds of 
 	MARQUEE_TEST_REDIS=cluster MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
 	  $(BIN)/pytest tests/feature_service/test_properties.py --timeout 3600 $(ARGS)
 
+.PHONY: test-gpu
+test-gpu: setup ## The tests that want a GPU; without one they are skipped, and say so
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/gpu tests/two_tower tests/model_service -k 'cuda or gpu' $(ARGS)
+
 .PHONY: test-containers
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
@@ -192,6 +196,14 @@ $(FEAST): benchmarks/feast/requirements.txt
 
 .PHONY: feast
 feast: $(FEAST) ## Make .venv-feast: the feature store that docs/feature-store.md compares with
+
+.PHONY: bench-topk
+bench-topk: setup ## What lists cost over 4 thousand to a million movies, exactly and by an index; minutes; 6 GiB of memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.topk_scaling $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: setup ## Lists on a GPU against the time in which its memory can be read; without a GPU nothing
+	$(BIN)/python -m benchmarks.gpu_floor
 
 .PHONY: bench-store
 bench-store: setup feast ## What the store takes: memory a user, time of reads, a million users; about half an hour
