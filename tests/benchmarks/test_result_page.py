@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import result_page
+from benchmarks import performance_page, result_page, store_page
 
 PAGE = "before\n<!-- speed -->\nold\n<!-- end of speed -->\nafter\n"
 
@@ -38,3 +38,12 @@ def test_a_page_without_marks_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(ValueError, match="lacks a line <!-- cost -->"):
         result_page.written(PAGE, {"cost": table})
+
+
+@pytest.mark.parametrize("page", [performance_page, store_page])
+def test_every_table_has_its_place(page, tmp_path, monkeypatch):
+    """A page that is written again loses no table, and changes nothing while there are no results."""
+    monkeypatch.setattr(result_page, "RESULTS", tmp_path)
+    text = page.PAGE.read_text()
+
+    assert result_page.written(text, page.TABLES) == text
