@@ -5,9 +5,10 @@ import gc
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 
 from marquee.client.channel import open_channel
 from marquee.v1 import model_admin_pb2, model_service_pb2
@@ -28,11 +29,12 @@ from model_service.model_table import ModelTable
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
 from model_service.near_metrics import tell_near_cache
-from model_service.observed_batches import ObservedBatches, tell_waiting_room
+from model_service.observed_batches import ObservedBatches, tell_spared, tell_waiting_room
 from model_service.pipeline import Pipeline
 from model_service.rollout import DEPENDENCIES, Rollout
 from model_service.settings import ModelSettings
 from model_service.versions import Versions
+from model_service.workers import Workers
 from service_runtime import logs
 from service_runtime.health import Health
 from service_runtime.observability import observing
@@ -51,8 +53,16 @@ each of the many times that a batch wants it back: docs/decisions/0061-loading-g
 
 
 @asynccontextmanager
-async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
-    """Serves until the context is left; it is entered as soon as the port is open, ready or not."""
+async def serve(
+    settings: ModelSettings, *, shares_port: bool = False, tell_metrics: Callable[[str], None] | None = None
+) -> AsyncIterator[Server]:
+    """Serves until the context is left; it is entered as soon as the port is open, ready or not.
+
+    Args:
+        settings: What was asked for.
+        shares_port: Whether other processes of ours listen on the same port.
+        tell_metrics: Is told where the metrics are, once they are.
+    """
     rng = random.Random()
     health = Health([SERVICE.full_name], DEPENDENCIES)
     pending = await derived_options(settings.max_pending_calls, settings.pending_wait_ms / 1000)
@@ -66,6 +76,8 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
         background_thread("loading") as loading_thread,
         background_thread("indexing") as indexing_thread,
     ):
+        if tell_metrics is not None:
+            tell_metrics(observed.address)
         metrics, tracing = observed.metrics, observed.tracing
         health.tell(metrics)
         threads = MeasuredThreads(metrics)
@@ -119,6 +131,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
             async with Batcher(settings.knobs(), batches) as batcher:
                 tell_waiting_room(metrics, batcher.room)
+                tell_spared(metrics, lambda: pipeline.num_spared)
                 handlers = ModelHandlers(
                     generations,
                     Versions(generations, rollout),
@@ -138,7 +151,7 @@ async def serve(settings: ModelSettings) -> AsyncIterator[Server]:
                         leave_notice_s=settings.leave_notice_s,
                         observation=observed.calls,
                         security=settings.security(),
-                        options=[*settings.connections(), *pending],
+                        options=[*settings.connections(), *pending, ("grpc.so_reuseport", int(shares_port))],
                     ) as server,
                 ):
                     following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]
@@ -182,16 +195,41 @@ async def _admin_server(
 def main() -> None:
     """Runs the process to its end."""
     settings = ModelSettings.load_or_exit(sys.argv[1:])
-    logs.configure(settings.log_level)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What the imports made stays for ever: a full collection of garbage need not look at it while callers wait.
-    gc.freeze()
+    if settings.workers > 1:
+        logs.configure(settings.log_level)
+        run(Workers(settings, "model_service.__main__:work", random.Random()).run)
+    _prepare_process(settings)
 
     async def serve_until(stop: asyncio.Event) -> None:
         async with serve(settings):
             await stop.wait()
 
     run(serve_until)
+
+
+def work(settings: ModelSettings, pipe: Connection) -> None:
+    """Runs one of several workers, until its pipe closes."""
+    _prepare_process(settings)
+
+    async def serve_until(stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            loop.remove_reader(pipe.fileno())
+            stop.set()
+
+        loop.add_reader(pipe.fileno(), leave)
+        async with serve(settings, shares_port=True, tell_metrics=pipe.send):
+            await stop.wait()
+
+    run(serve_until)
+
+
+def _prepare_process(settings: ModelSettings) -> None:
+    logs.configure(settings.log_level)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What the imports made stays for ever: a full collection of garbage need not look at it while callers wait.
+    gc.freeze()
 
 
 if __name__ == "__main__":

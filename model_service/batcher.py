@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from model_service.waiting_room import BatchingKnobs, Priority, Ticket, WaitingRoom
+from model_service.waiting_room import BatchingKnobs, Drop, Priority, Ticket, WaitingRoom
 
 Payload = TypeVar("Payload")
 Answer = TypeVar("Answer")
@@ -113,6 +113,7 @@ class Batcher(Generic[Payload, Answer]):
             raise ClosedError("the batcher takes no more requests")
         now = self._clock()
         if deadline <= now:
+            self.room.dropped[Drop.EXPIRED] += 1
             raise ExpiredError("the deadline has passed")
         member = Member(payload, deadline, asyncio.get_running_loop().create_future(), rows, priority, now)
         ticket = Ticket(member, rows, priority, now, deadline)

@@ -94,3 +94,12 @@ def tell_waiting_room(metrics: Metrics, room: WaitingRoom[Any]) -> None:
         lambda: {(why.value,): number for why, number in room.dropped.items()},
         ["reason"],
     )
+
+
+def tell_spared(metrics: Metrics, num_spared: Callable[[], int]) -> None:
+    """Lets Prometheus see on how many requests no model time was spent, late as they left."""
+    metrics.counter_of(
+        "spared_requests",
+        "Requests whose callers had gone while their users were read, so that nothing was computed for them.",
+        lambda: {(): num_spared()},
+    )

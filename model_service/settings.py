@@ -57,6 +57,13 @@ class ModelSettings(ServiceSettings):
         default="127.0.0.1:51052",
         description="host:port of the HTTP server with /metrics; port 0 takes a free one and logs it, `off` none.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the port, each with a model and a near cache of its own; for a CPU only. "
+        "More than one needs MODEL_ADMIN_LISTEN=off: what an admin asks for would reach one of them.",
+    )
     admin_listen: OptionalListenAddress = Field(
         default="127.0.0.1:50053",
         description="host:port of ModelAdminService, which shows and moves models; port 0 takes a free one and logs "
@@ -193,6 +200,20 @@ class ModelSettings(ServiceSettings):
             raise PydanticCustomError(
                 "hop", "MODEL_FEATURE_TLS_…, MODEL_FEATURE_TOKEN…: {error}", {"error": str(error)}
             ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _workers_are_equal(self) -> Self:
+        if self.workers > 1 and self.torch_device().type != "cpu":
+            raise PydanticCustomError(
+                "workers", "MODEL_WORKERS: a GPU has one owner; set MODEL_WORKERS=1, or MODEL_DEVICE=cpu"
+            )
+        if self.workers > 1 and self.admin_listen != OFF:
+            raise PydanticCustomError(
+                "workers",
+                "MODEL_WORKERS: ModelAdminService would reach one worker of several; set MODEL_ADMIN_LISTEN=off, and "
+                "move the labels of the registry, which all workers follow",
+            )
         return self
 
     def admin_security(self) -> Security:

@@ -21,11 +21,13 @@ class Observability:
         metrics: Where components define their metrics.
         calls: Is told of each call of an RPC.
         tracing: Makes spans; None if nothing is traced.
+        address: host:port of the pages; empty if there are none.
     """
 
     metrics: Metrics
     calls: Observation
     tracing: Tracing | None
+    address: str = ""
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def observing(area: str, settings: ServiceSettings, metrics_listen: str) -> Iter
     release = version("marquee")
     metrics.area("process").gauge_of("info", "1; the release of the process.", lambda: {(release,): 1}, ["version"])
     with (
-        MetricsServer(metrics, metrics_listen, {"/slow": slow.page}),
+        MetricsServer(metrics, metrics_listen, {"/slow": slow.page}) as pages,
         open_tracing(f"{area}_service", settings.traces_endpoint, settings.traces_sample_ratio) as tracing,
     ):
-        yield Observability(metrics, Observation(metrics, slow, tracing.server_spans if tracing else None), tracing)
+        calls = Observation(metrics, slow, tracing.server_spans if tracing else None)
+        yield Observability(metrics, calls, tracing, pages.address)

@@ -147,13 +147,14 @@ class Server:
     async def __aenter__(self) -> "Server":
         """Listens. Raises `StartError` if an address cannot be had, or a file of tokens or certificates not be used."""
         options: list[tuple[str, int | str]] = [
+            # Of two arguments of one name gRPC takes the first.
+            *self._options,
             # Without it a second process on the same port is served every second connection.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            # Clients of ours send keepalive pings every 30 s; gRPC would hang up on them by default.
+            # Clients of ours send keepalive pings every 12 s; gRPC would hang up on them by default.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
-            *self._options,
         ]
         self._server = server = grpc.aio.server(options=options)
         names = [service.descriptor.full_name for service in self._services]
@@ -173,7 +174,7 @@ class Server:
         self.address = _listen(server, self._listen, credentials)
         if self._security.health_listen:
             # Kubernetes and Docker probe without certificates, and need neither tokens nor our RPCs for it.
-            self._health_server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *self._options])
+            self._health_server = grpc.aio.server(options=[*self._options, ("grpc.so_reuseport", 0)])
             health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
             self.health_address = _listen(self._health_server, self._security.health_listen, None)
         await self._health.attach(servicer)

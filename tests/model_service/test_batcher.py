@@ -6,7 +6,7 @@ import time
 import pytest
 
 from model_service.batcher import Batcher, ClosedError, ExpiredError
-from model_service.waiting_room import BatchingKnobs, Priority, QueueFullError
+from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError
 
 KNOBS = BatchingKnobs(max_batch_rows=100, max_waiting_rows=200, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2)
 
@@ -85,6 +85,18 @@ async def test_cancelled_and_expired_requests_cost_no_work():
     assert work.batches == [[2], [8]]
     assert isinstance(outcomes[1], asyncio.CancelledError)
     assert isinstance(outcomes[2], ExpiredError)
+    assert batcher.room.dropped == {Drop.REFUSED: 0, Drop.EXPIRED: 1, Drop.CANCELLED: 1}
+
+
+async def test_who_comes_after_his_deadline_is_counted_and_not_worked_for():
+    """Under load calls wait before they are taken, some of them too long."""
+    work = Doubler()
+    async with Batcher(KNOBS, work) as batcher:
+        with pytest.raises(ExpiredError):
+            await ask(batcher, 2, timeout_s=0.0)
+
+    assert work.batches == []
+    assert batcher.room.dropped[Drop.EXPIRED] == 1
 
 
 async def test_one_caller_who_leaves_does_not_cancel_the_batch_of_the_others():

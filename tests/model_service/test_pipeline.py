@@ -39,6 +39,9 @@ async def bench(train, features):
             deadline = time.monotonic() + timeout_s
             return asyncio.create_task(batcher.submit(task, len(task.users), Priority.INTERACTIVE, deadline))
 
+        def num_spared(self):
+            return pipeline.num_spared
+
     with ThreadPoolExecutor(1) as thread:
         run = in_background(thread)
         async with open_channel(features.address) as channel:
@@ -95,15 +98,17 @@ async def test_callers_who_leave_during_the_read_cost_no_model_time(bench, featu
     first = bench.ask(rate("dora"))
     await under_way(features, 1)
     cancelled, expired, stays = bench.ask(rate("ann")), bench.ask(rate("bob"), 0.2), bench.ask(rate("carl"))
+    expires_at = time.monotonic() + 0.2
     await under_way(features, 2)
     cancelled.cancel()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(max(0.0, expires_at - time.monotonic()))
     features.gate.set()
 
     await asyncio.gather(first, stays)
 
     assert features.reads == [["dora"], ["ann", "bob", "carl"]]
     assert bench.model.batches == [1, 1]
+    assert bench.num_spared() == 2
     assert isinstance((await asyncio.gather(expired, return_exceptions=True))[0], ExpiredError)
 
 
