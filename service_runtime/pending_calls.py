@@ -2,8 +2,8 @@
 
 gRPC takes calls off the wire in threads of its own, faster than the event loop sees them: whoever calls too much waits
 there, in a queue of thousands, until his deadline has passed, and then costs as much as an answer. So that queue is
-bounded by the time that it takes to answer it. Between half the limit and the limit gRPC refuses a growing share, at
-the limit everybody; it does so without the loop and the interpreter, with the status CANCELLED and no details. See
+bounded by the time that it takes to answer it. From three quarters of the limit on gRPC refuses a growing share, at the
+limit everybody; it does so without the loop and the interpreter, with the status CANCELLED and no details. See
 docs/decisions/0029-overload-is-refused-by-grpc.md.
 """
 
@@ -15,8 +15,8 @@ import grpc.aio
 
 Options = list[tuple[str, int | str]]
 
-FEWEST = 64
-"""Also a slow machine takes as many callers at a time as our benchmarks are run with."""
+FEWEST = 128
+"""Also a slow machine refuses none of 64 callers who ask again as soon as they are answered, nor a burst of 96."""
 MOST = 1000
 """Where gRPC itself begins to refuse."""
 
@@ -30,7 +30,7 @@ _MESSAGE = bytes(60)
 def pending_options(limit: int) -> Options:
     """Returns the channel arguments of a server in which at most `limit` calls wait for the loop."""
     return [
-        ("grpc.server.max_pending_requests", limit // 2),
+        ("grpc.server.max_pending_requests", limit * 3 // 4),
         ("grpc.server.max_pending_requests_hard_limit", limit),
     ]
 

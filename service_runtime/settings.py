@@ -119,8 +119,8 @@ class ServiceSettings(BaseSettings):
         default=None,
         ge=1,
         le=1_000_000,
-        description="How many calls may wait before the service takes them; a growing share is refused from half of it "
-        "on. By default what …_PENDING_WAIT_MS comes to.",
+        description="How many calls may wait before the service takes them; a growing share is refused from three "
+        "quarters of it on. By default what …_PENDING_WAIT_MS comes to.",
     )
 
     tls_cert_file: ReadableFile | None = Field(
