@@ -25,7 +25,6 @@ _STATUS_OF = {
     UserOutcome.NOT_CURRENT: model_service_pb2.ROW_STATUS_USER_NOT_CURRENT,
     UserOutcome.FOREIGN_VERSION: model_service_pb2.ROW_STATUS_FOREIGN_USER_VERSION,
 }
-# Looked up, as an enum's `value` costs more than the rest of a user's part of an answer.
 _NUMBER_OF = {source: model_service_pb2.AnswerSource.ValueType(source.value) for source in Source}
 _RETRY_AFTER_S = 0.1
 
@@ -130,8 +129,8 @@ def similar_movies(
 
 def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_service_pb2.RankedMovie]:
     movies = generation.catalogue.movies
-    known = generation.heads.known
     numbers, scores = row.ranked.numbers.tolist(), row.ranked.scores.tolist()
+    are_known = generation.heads.known[row.ranked.numbers].tolist()
     ratings = [None] * len(numbers) if row.ratings is None else row.ratings.tolist()
     told = [None] * len(numbers) if row.explanations is None else row.explanations
     with_movie = view == movie_pb2.MOVIE_VIEW_MOVIE
@@ -140,11 +139,11 @@ def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_ser
             movie_id=movies[number].movie_id,
             score=score,
             predicted_rating=rating,
-            cold=not known[number],
+            cold=not known,
             movie=_movie(movies[number]) if with_movie else None,
             explanation=None if explanation is None else _explanation(explanation, movies),
         )
-        for number, score, rating, explanation in zip(numbers, scores, ratings, told, strict=True)
+        for number, score, rating, known, explanation in zip(numbers, scores, ratings, are_known, told, strict=True)
     ]
 
 

@@ -26,6 +26,8 @@ MAX_LISTED_MOVIES = 10_000
 MAX_K = 500
 MAX_EXPLAIN = 5
 
+_ANY_MOVIE = MovieFilter()
+_VIEWS = frozenset(movie_pb2.MovieView.values())
 _TEXT_LIMITS = {"gender": 32, "occupation": 64, "zip": 32}
 _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z."""
@@ -100,7 +102,7 @@ class FieldRules:
 
     def view(self, view: int) -> None:
         """Checks that the view exists."""
-        if view not in movie_pb2.MovieView.values():
+        if view not in _VIEWS:
             self.refuse("view", f"there is no view {view}; there are {', '.join(movie_pb2.MovieView.keys())}")
 
     def one_user(self, path: str, user: model_service_pb2.UserSelector) -> Sequence[UserQuery]:
@@ -133,7 +135,9 @@ class FieldRules:
         return UserQuery(None, profile_fields(profile), history, session)
 
     def movie_filter(self, given: model_service_pb2.MovieFilter) -> MovieFilter:
-        """Reads which movies may be answered."""
+        """Reads which movies may be answered; `given` as it is in the request, set or not."""
+        if not given.ByteSize():
+            return _ANY_MOVIE
         year_min = given.year_min if given.HasField("year_min") else None
         year_max = given.year_max if given.HasField("year_max") else None
         if year_min is not None and year_max is not None and year_min > year_max:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import IntEnum
 from typing import overload
 
 import numpy as np
@@ -171,7 +171,7 @@ class SimilarTask:
 Task = RatingTask | TopKTask | SimilarTask
 
 
-class UserOutcome(Enum):
+class UserOutcome(IntEnum):
     """Whether a user could be answered for."""
 
     OK = 1

@@ -1,7 +1,7 @@
 """Says what an answer about a user is based on. Knows what is known of him and what a model makes use of; no vector."""
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from two_tower.serving import Model
 from two_tower.user_columns import UserColumns
 
 
-class Source(Enum):
+class Source(IntEnum):
     """What an answer is based on; see AnswerSource in the contract."""
 
     PERSONAL = 1
