@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -103,6 +104,16 @@ class Cluster:
         )
         for client in clients:
             client.close()
+
+
+@contextmanager
+def running_cluster(*, guarded: bool = False) -> Iterator[Cluster]:
+    """Runs a cluster until the block ends, with the servers that were started again meanwhile."""
+    cluster = Cluster(guarded=guarded)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def free_ports(number: int) -> list[int]:

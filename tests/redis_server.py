@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from feature_service import child_process
 from feature_service.embedded_redis import find_server
-from tests.redis_cluster import Cluster, free_ports
+from tests.redis_cluster import Cluster, free_ports, running_cluster
 from tests.redis_guard import RedisGuard
 
 GUARDED = os.environ.get("MARQUEE_TEST_REDIS", "").startswith("guarded")
@@ -92,9 +92,15 @@ def _running(
 @pytest.fixture(scope="session")
 def redis_session_cluster() -> Iterator[Cluster]:
     """The session's cluster."""
-    cluster = Cluster(guarded=GUARDED)
-    yield cluster
-    cluster.stop()
+    with running_cluster(guarded=GUARDED) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster of the test file's own, which may lose servers and whose slots may move."""
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

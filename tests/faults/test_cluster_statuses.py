@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -31,20 +31,12 @@ SLOT = key_slot(user_keys(USER).state)
 MASTER = SLOT * NUM_MASTERS // 16_384
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster of this file's own, for its slots move."""
-    cluster = Cluster()
-    yield cluster
-    cluster.stop()
-
-
 @pytest.fixture
-async def stub(cluster) -> AsyncIterator[feature_service_pb2_grpc.FeatureServiceStub]:
+async def stub(own_cluster) -> AsyncIterator[feature_service_pb2_grpc.FeatureServiceStub]:
     """A ready service over 300 movies, in which nobody is stored."""
-    cluster.flush()
+    own_cluster.flush()
     settings = FeatureSettings(
-        redis_url=SecretStr(cluster.url), redis_cluster=True, listen="127.0.0.1:0", drain_timeout_s=1.0
+        redis_url=SecretStr(own_cluster.url), redis_cluster=True, listen="127.0.0.1:0", drain_timeout_s=1.0
     )
     async with serving(settings) as server, open_channel(server.address, options=NO_RETRIES) as channel:
         await until_ready(channel)
@@ -72,9 +64,9 @@ async def until_well(stub) -> None:
                 return
 
 
-async def test_a_server_that_is_slow(cluster, stub):
+async def test_a_server_that_is_slow(own_cluster, stub):
     """A caller who waits no longer sees his deadline, one who does is answered."""
-    with cluster.server(MASTER) as server:
+    with own_cluster.server(MASTER) as server:
         server.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")
     began = time.monotonic()
     impatient = await refusal(write(stub, timeout_s=PAUSE_MS / 4000))
@@ -84,12 +76,12 @@ async def test_a_server_that_is_slow(cluster, stub):
     assert time.monotonic() - began > PAUSE_MS / 2000
 
 
-async def test_a_full_server(cluster, stub):
+async def test_a_full_server(own_cluster, stub):
     """RESOURCE_EXHAUSTED for who needs it; users of other servers are written to."""
     other = next(
         name for name in map(str, range(100)) if key_slot(user_keys(name).state) * NUM_MASTERS // 16_384 != MASTER
     )
-    with cluster.server(MASTER) as server, configured(server, maxmemory="1", maxmemory_policy="noeviction"):
+    with own_cluster.server(MASTER) as server, configured(server, maxmemory="1", maxmemory_policy="noeviction"):
         failed = await refusal(write(stub))
         elsewhere = await stub.WriteEvents(make.write(make.event(user_id=other)))
     await until_well(stub)
@@ -98,44 +90,44 @@ async def test_a_full_server(cluster, stub):
     assert elsewhere.results[0].status == pb2.EVENT_STATUS_APPLIED
 
 
-async def test_scripts_that_were_flushed(cluster, stub):
+async def test_scripts_that_were_flushed(own_cluster, stub):
     """Nobody notices."""
     for number in range(NUM_MASTERS):
-        with cluster.server(number) as server:
+        with own_cluster.server(number) as server:
             server.script_flush()
 
     assert await write(stub) == pb2.EVENT_STATUS_APPLIED
 
 
-async def test_a_slot_that_moved(cluster, stub):
+async def test_a_slot_that_moved(own_cluster, stub):
     """MOVED is followed: nobody notices."""
     target = (MASTER + 1) % NUM_MASTERS
-    _give(cluster, target)
+    _give(own_cluster, target)
     try:
         assert await write(stub) == pb2.EVENT_STATUS_APPLIED
         assert len((await stub.BatchGetUsers(make.users(USER))).users[0].history) == 1
     finally:
-        with cluster.server(target) as server:
+        with own_cluster.server(target) as server:
             server.flushall()
-        _give(cluster, MASTER)
+        _give(own_cluster, MASTER)
 
 
-async def test_a_slot_that_nobody_serves(cluster, stub):
+async def test_a_slot_that_nobody_serves(own_cluster, stub):
     """CLUSTERDOWN is UNAVAILABLE, and well by itself once the slot is served again."""
     for number in range(NUM_MASTERS):
-        with cluster.server(number) as server:
+        with own_cluster.server(number) as server:
             server.execute_command("CLUSTER", "DELSLOTS", SLOT)
     failed = await refusal(write(stub))
-    with cluster.server(MASTER) as server:
+    with own_cluster.server(MASTER) as server:
         server.execute_command("CLUSTER", "ADDSLOTS", SLOT)
     await until_well(stub)
 
     assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "REDIS_CLUSTER_DOWN")
 
 
-async def test_a_cluster_that_is_taken_for_one_server(cluster):
+async def test_a_cluster_that_is_taken_for_one_server(own_cluster):
     """The reason says which setting is wrong."""
-    wrong = cluster.ports[(MASTER + 1) % NUM_MASTERS]
+    wrong = own_cluster.ports[(MASTER + 1) % NUM_MASTERS]
     link = RedisLink(f"redis://127.0.0.1:{wrong}", timeout_s=5, max_connections=2)
     await link.probe()
     try:
@@ -147,10 +139,10 @@ async def test_a_cluster_that_is_taken_for_one_server(cluster):
     assert raised.value.reason == "REDIS_IS_A_CLUSTER"
 
 
-def _give(cluster: Cluster, target: int) -> None:
+def _give(own_cluster: Cluster, target: int) -> None:
     """Makes a master the owner of the slot, which holds nothing."""
-    with cluster.server(target) as server:
+    with own_cluster.server(target) as server:
         owner = server.execute_command("CLUSTER", "MYID")
     for number in (target, *(number for number in range(NUM_MASTERS) if number != target)):
-        with redis.Redis(port=cluster.ports[number]) as server:
+        with redis.Redis(port=own_cluster.ports[number]) as server:
             server.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", owner)

@@ -21,7 +21,7 @@ from tests.faults.load import NUM_MOVIES, Load, make_calls
 from tests.faults.victims import AofSizes, KilledMaster, KilledRedis, KilledService, Victim, slow_disk
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
-from tests.redis_cluster import Cluster
+from tests.redis_cluster import Cluster, running_cluster
 
 pytestmark = pytest.mark.timeout(600)
 FAULTS = pytest.mark.faults
@@ -63,9 +63,8 @@ def redis_and_service(
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A cluster of the test's own: servers that its threads started again end with them."""
-    cluster = Cluster()
-    yield cluster
-    cluster.stop()
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @asynccontextmanager

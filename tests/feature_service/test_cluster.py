@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -17,25 +17,17 @@ from feature_service.keys import user_keys
 from feature_service.settings import FeatureSettings
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
-from tests.redis_cluster import NUM_MASTERS, Cluster, until
+from tests.redis_cluster import NUM_MASTERS, until
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster of this file's own, for it loses servers."""
-    cluster = Cluster()
-    yield cluster
-    cluster.stop()
-
-
 @pytest.fixture
-async def stub(cluster) -> AsyncIterator[feature_service_pb2_grpc.FeatureServiceStub]:
+async def stub(own_cluster) -> AsyncIterator[feature_service_pb2_grpc.FeatureServiceStub]:
     """A service that waits for replicas, over 300 movies."""
-    cluster.flush()
+    own_cluster.flush()
     settings = FeatureSettings(
-        redis_url=SecretStr(cluster.url),
+        redis_url=SecretStr(own_cluster.url),
         redis_cluster=True,
         write_ack="replica",
         redis_timeout_s=2,
@@ -80,10 +72,10 @@ async def test_users_of_all_servers_come_in_one_answer(stub):
     assert len({user_keys(user_id).partition for user_id in user_ids}) > 40
 
 
-async def test_without_replicas_a_write_is_not_acknowledged(cluster, stub):
+async def test_without_replicas_a_write_is_not_acknowledged(own_cluster, stub):
     """It is stored, and the caller is told that it might be lost: repeating it is safe."""
     await write(stub, 0)
-    replicas = cluster.processes[NUM_MASTERS:]
+    replicas = own_cluster.processes[NUM_MASTERS:]
     for replica in replicas:
         replica.send_signal(signal.SIGSTOP)
     try:
@@ -97,20 +89,28 @@ async def test_without_replicas_a_write_is_not_acknowledged(cluster, stub):
     assert await write_until_acknowledged(stub, make.event("e1", "somebody", "m1")) == pb2.EVENT_STATUS_DUPLICATE
 
 
-async def test_a_master_that_is_killed_loses_nothing_acknowledged(cluster, stub):
+async def test_a_master_that_is_killed_loses_nothing_acknowledged(own_cluster, stub):
     """Writes go on through the failover; afterwards every acknowledged event is there, once."""
     feed = stub.StreamChanges(pb2.StreamChangesRequest())
     assert (await feed.read()).reset
-    writing = asyncio.gather(*(_write_some(stub, range(start, 400, 8)) for start in range(8)))
-    await asyncio.sleep(0.3)
+    written: list[str] = []
+    some_are_written = asyncio.Event()
 
-    cluster.processes[1].kill()
-    await asyncio.to_thread(
-        until, lambda: cluster.server(NUM_MASTERS + 1).info("replication")["role"] == "master", "a replica takes over"
-    )
+    async def write_some(numbers: range) -> None:
+        for number in numbers:
+            written.append(await write(stub, number))
+            if len(written) == 40:
+                some_are_written.set()
+
+    writing = asyncio.gather(*(write_some(range(start, 400, 8)) for start in range(8)))
+    await asyncio.wait_for(some_are_written.wait(), 60)
+
+    own_cluster.processes[1].kill()
+    replica = own_cluster.server(NUM_MASTERS + 1)
+    await asyncio.to_thread(until, lambda: replica.info("replication")["role"] == "master", "a replica takes over")
     # Without it the new master has no replica, and no write to it would be acknowledged.
-    cluster.processes[1] = cluster.start(cluster.ports[1])
-    written = [user_id for part in await writing for user_id in part]
+    own_cluster.processes[1] = own_cluster.start(own_cluster.ports[1])
+    await writing
 
     assert len(written) == 400
     for start in range(0, len(written), 200):
@@ -120,7 +120,3 @@ async def test_a_master_that_is_killed_loses_nothing_acknowledged(cluster, stub)
         while not (await feed.read()).reset:
             pass
     feed.cancel()
-
-
-async def _write_some(stub, numbers: range) -> list[str]:
-    return [await write(stub, number) for number in numbers]

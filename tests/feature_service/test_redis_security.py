@@ -26,7 +26,7 @@ from feature_service.settings import FeatureSettings
 from service_runtime.settings import SettingsError
 from tests.feature_server import until_ready
 from tests.feature_service import messages as make
-from tests.redis_cluster import NUM_MASTERS, Cluster
+from tests.redis_cluster import NUM_MASTERS, Cluster, running_cluster
 from tests.redis_guard import RULES, RedisGuard
 from tests.redis_server import ON_CLUSTER, RunningRedis, guarded_redis
 
@@ -46,9 +46,8 @@ def guarded() -> Iterator[RunningRedis]:
 @pytest.fixture(scope="module")
 def guarded_cluster() -> Iterator[Cluster]:
     """Six such servers."""
-    cluster = Cluster(guarded=True)
-    yield cluster
-    cluster.stop()
+    with running_cluster(guarded=True) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 from marquee.v1 import model_service_pb2 as pb
 from marquee.v1 import user_pb2
 
+from tests.model_service.asking import until
+
 ANN = pb.UserSelector(user_id="ann")
 NEVER = 3600.0
 """Polls so rarely that only a request can have caused a refresh."""
@@ -122,7 +124,12 @@ async def test_changes_are_found_without_any_request(start, train, features):
     train("v1")
     async with start(catalogue_poll_s=0.05) as model:
         features.put_movie("quiet", genres=["Drama"])
-        await asyncio.sleep(0.5)
+        asked = len(features.lists)
+
+        async def has_been_asked_twice() -> bool:
+            return len(features.lists) >= asked + 2  # so that the first time is over
+
+        await until(has_been_asked_twice, True)
         features.is_off = True
         inline = pb.UserSelector(inline_user=pb.InlineUser())
         reply = await model.PredictRating(pb.PredictRatingRequest(user=inline, movie_id="quiet"))
