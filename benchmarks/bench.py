@@ -2,8 +2,9 @@
 
     python benchmarks/bench.py [--smoke]
 
-Each writes its figures to benchmarks/results; then docs/performance.md is written again. With --smoke all are asked
-little, on small data, and write their figures aside: what counts is that each command works and answers are right.
+The first run trains the models; they lie in .run/bench for the next. Each step writes its figures to
+benchmarks/results; then docs/performance.md is written again. With --smoke all are asked little, on small data, and
+write their figures aside: what counts is that each command works and answers are right.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from benchmarks.prepared import FOLDER, MODELS
 
 HERE = Path(__file__).parent
-_SHORT = ("--rounds", "3", "--seconds", "2")
+_SHORT = ("--rounds", "3", "--seconds", "1.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ STEPS = (
     *(Step("serving_paths.py", ("--model", model), ("--model", model, "--smoke")) for model in MODELS),
     *(Step("overload.py", ("--model", model)) for model in MODELS),
     Step("topk_scaling.py"),
-    Step("beside_peers.py", (), ("--smoke",)),
+    Step("beside_peers.py", _SHORT, ("--smoke",)),
     Step("performance_page.py"),
 )
 
