@@ -15,6 +15,9 @@ from torch import Tensor
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, Ranked, Scorer, best_of
 
+_FEW = 200
+"""Candidates that are summed in float64 as quickly as they are looked through."""
+
 
 class UnreachableRecallError(Exception):
     """No index of these movies finds the share of the best ones that is wanted."""
@@ -75,12 +78,11 @@ class IndexedScorer:
         if movies is self._movies:
             masks = [self._prepare(mask) for mask in permitted.masks]
             user_vectors = users.numpy()  # [B, D]
+            margins = movies.margin(np.linalg.norm(user_vectors.astype(np.float64), axis=-1))  # [B]
             for row, k in enumerate(ks):
-                bits, num_allowed = masks[permitted.mask_of_row[row]]
-                excluded = permitted.excluded_of_row(row)
-                ranked = self._search(user_vectors[row], k, permitted, row, bits, num_allowed, excluded)
-                if ranked is not None:
-                    found[row] = ranked
+                candidates = self._candidates(user_vectors[row], k, permitted, row, *masks[permitted.mask_of_row[row]])
+                if candidates is not None:
+                    found[row] = self._best_of(user_vectors[row], k, candidates, margins[row])
         left = [row for row in range(len(ks)) if row not in found]
         self.num_exact += len(left)
         if left:
@@ -100,7 +102,7 @@ class IndexedScorer:
         _clear(bits, self._stale)
         return bits, int(np.count_nonzero(mask))
 
-    def _search(
+    def _candidates(
         self,
         user: NDArray[np.float32],
         k: int,
@@ -108,25 +110,30 @@ class IndexedScorer:
         row: int,
         bits: NDArray[np.uint8],
         num_allowed: int,
-        excluded: NDArray[np.int64],
-    ) -> Ranked | None:
-        """Returns the list of a row, None if the index does not reach so deep."""
-        num_movies = len(self._movies.vectors)
-        depth = (k + len(excluded)) * num_movies / max(num_allowed, 1)
+    ) -> NDArray[np.int64] | None:
+        """Returns what may be answered to a row, ascending; None if the index does not reach so deep."""
+        excluded = permitted.excluded_of_row(row)
+        depth = (k + len(excluded)) * len(self._movies.vectors) / max(num_allowed, 1)
         if depth > self._index.deepest:
             return None
         if len(excluded):
             bits = bits.copy()
             _clear(bits, excluded)
-        mask = permitted.masks[permitted.mask_of_row[row]]
-        stale = self._stale[mask[self._stale]]
-        stale = stale[~np.isin(stale, excluded)] if len(stale) else stale
         proposed = self._index.propose(user, k, depth, bits)
+        if len(self._stale):
+            stale = self._stale[permitted.masks[permitted.mask_of_row[row]][self._stale]]
+            proposed = np.concatenate([proposed, np.setdiff1d(stale, excluded)])
         # As many as are wanted lie deeper than the index looked; it was measured on average, not for this row.
-        if len(proposed) + len(stale) < k:
-            return None
-        candidates = np.sort(np.concatenate([proposed, stale]))
-        return best_of(user, self._movies.vectors.numpy(), self._movies.biases.numpy(), candidates, k)
+        return np.sort(proposed) if len(proposed) >= k else None
+
+    def _best_of(self, user: NDArray[np.float32], k: int, candidates: NDArray[np.int64], margin: np.float64) -> Ranked:
+        """Returns the best candidates; only those that may be among them are worth a sum in float64."""
+        vectors, biases = self._movies.vectors.numpy(), self._movies.biases.numpy()  # [M, D], [M]
+        if len(candidates) > max(k, _FEW):
+            scores = vectors.take(candidates, axis=0) @ user + biases[candidates]  # [C]
+            kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+            candidates = candidates[scores >= kth - margin]
+        return best_of(user, vectors, biases, candidates, k)
 
 
 def _clear(bits: NDArray[np.uint8], numbers: NDArray[np.int64]) -> None:
