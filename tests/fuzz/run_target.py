@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> None:
     described = TARGETS[given.target]
     with atheris.instrument_imports(include=[described.package], enable_loader_override=False):
         module: Any = importlib.import_module(f"tests.fuzz.targets.{given.target}")
-    target = getattr(module, described.type_name)(given.folder)
+        # Within the block, for models are imported when one is trained.
+        target = getattr(module, described.type_name)(given.folder)
     corpus = given.folder / "corpus"
     corpus.mkdir(parents=True)
     for number, seed in enumerate(target.seeds()):

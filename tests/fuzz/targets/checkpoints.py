@@ -33,7 +33,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         """Trains the checkpoints that are spoiled, in a folder."""
-        write_synthetic(SynthesisPlan(num_users=12, num_movies=20, num_ratings=150, seed=7), folder / "data")
+        write_synthetic(SynthesisPlan(num_users=20, num_movies=20, num_ratings=150, seed=7), folder / "data")
         snapshot = take_snapshot(str(folder / "data"), ReadOptions())
         registry = Registry(folder / "registry")
         self._folders = []
