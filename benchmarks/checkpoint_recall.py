@@ -34,7 +34,11 @@ KS = (10, 100)
 def recall_of_checkpoint(data: str, min_recall: float) -> dict[str, float]:
     """Returns the recall at 10 and 100 among movies that each has not seen; rows left to exact search count as 1."""
     snapshot = take_snapshot(str(Path(data) / DATA), ReadOptions())
-    checkpoint = _trained(snapshot)
+    return _recall(snapshot, _trained(snapshot), min_recall)
+
+
+@torch.inference_mode()
+def _recall(snapshot: Snapshot, checkpoint: Checkpoint, min_recall: float) -> dict[str, float]:
     heads = heads_of(checkpoint.model, checkpoint.model.embed_movies(snapshot.data.movies))
     assert heads.ranking is not None
     rng = np.random.default_rng(0)
@@ -66,5 +70,4 @@ def _trained(snapshot: Snapshot) -> Checkpoint:
     registry = Registry(FOLDER / "registry")
     if MODEL not in registry.labels():
         train(snapshot, registry, Request(model=MODEL, label=MODEL, calibrated=False, reported=False), silent)
-    with torch.inference_mode():
-        return load(registry.path_of(registry.labels()[MODEL]))
+    return load(registry.path_of(registry.labels()[MODEL]))
