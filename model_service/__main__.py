@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 
-from marquee.client.channel import open_channel
+from marquee.client.channel import open_channel, without_timeouts
 from marquee.v1 import model_admin_pb2, model_service_pb2
 
 from model_service.admin_handlers import AdminHandlers
@@ -85,7 +85,10 @@ async def serve(
         aside = threads.measured("catalogue", in_background(catalogue_thread))
         interceptors = tracing.interceptors() if tracing else []
         async with open_channel(
-            settings.feature_service, credentials=settings.feature_credentials(), interceptors=interceptors
+            settings.feature_service,
+            credentials=settings.feature_credentials(),
+            options=without_timeouts(),
+            interceptors=interceptors,
         ) as channel:
             features = MeasuredReader(channel, settings.feature_timeout_s, metrics)
             generations = Generations(

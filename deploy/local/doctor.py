@@ -95,17 +95,9 @@ def proxy() -> Finding:
 
 
 def compiler() -> Finding:
-    """A C compiler, for a disk that is slow to sync."""
+    """A C compiler, for a disk that is slow to sync and a clock that jumps."""
     found = shutil.which("gcc")
-    return Finding(found is not None, found or "none", "for a test of make test-faults: apt install gcc")
-
-
-def clock() -> Finding:
-    """What moves the clock of a process, for a drill."""
-    found = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-    return Finding(
-        found is not None, str(found or "none"), "a drill of make chaos skips without: apt install libfaketime"
-    )
+    return Finding(found is not None, found or "none", "for make test-faults and make chaos: apt install gcc")
 
 
 def small_disks() -> Finding:
@@ -156,7 +148,7 @@ def real_data() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    *(python, torch, redis, node, docker, prometheus, browser, proxy, compiler, clock, small_disks, open_files),
+    *(python, torch, redis, node, docker, prometheus, browser, proxy, compiler, small_disks, open_files),
     *(memory, disk, ports, real_data),
 )
 

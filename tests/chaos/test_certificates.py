@@ -83,7 +83,7 @@ async def test_certificate_expired(stack: ChaosStack, drill: Drill, tmp_path: Pa
                 authority.issue("features")
 
                 assert [await callers.ask_anew(), await callers.ask()] == [True, True]
-        assert load.refused == {"UNAVAILABLE": 1}
+        assert load.noticed() == {"UNAVAILABLE": 1}
         secured.stop()
     finally:
         secured.end()

@@ -76,4 +76,4 @@ async def test_checkpoint_damaged(stack: ChaosStack, drill: Drill, name: str, da
         finally:
             registry.set_label(STABLE, good)
     assert reason in refused["reason"]
-    assert not load.refused
+    assert not load.noticed()

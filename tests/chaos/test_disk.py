@@ -55,7 +55,6 @@ async def test_disk_full_during_publish(stack: ChaosStack, drill: Drill, disk: D
             training = await asyncio.to_thread(train_again, trained)
         published = await asyncio.to_thread(publish_others, trained, stack.features.address)
         training_with_room = await asyncio.to_thread(train_again, trained)
-    assert set(load.refused) == {"REDIS_CANNOT_PERSIST"}
     assert published.num_applied == published.num_entries
     assert training.returncode != 0
     assert "No space left on device" in training.stdout + training.stderr

@@ -41,7 +41,7 @@ async def test_redis_slow(stack: ChaosStack, drill: Drill):
     async with drill("Redis slow") as load:
         stack.to_redis.delay_s = 0.1
         await load.until_answered(50)
-        assert not load.refused
+        assert not load.noticed()
         stack.to_redis.delay_s = 1.5 * REDIS_TIMEOUT_S
         try:
             await load.until_refused("REDIS_TIMEOUT", 5)
@@ -59,4 +59,4 @@ async def test_redis_out_of_memory(stack: ChaosStack, drill: Drill):
         ):
             await load.until_refused("REDIS_OUT_OF_MEMORY", 10)
             await load.until_answered(50)
-    assert set(load.refused) == {"REDIS_OUT_OF_MEMORY"}
+    assert set(load.noticed()) == {"REDIS_OUT_OF_MEMORY"}

@@ -104,3 +104,14 @@ def test_an_error_of_the_transport_reads_well():
     error = read_error(raised.value)
     assert error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert (error.reason, error.domain) == ("", "")
+
+
+def test_who_names_timeouts_gets_none():
+    """Retries and balancing are as in the contract; no call has a timeout that it did not ask for."""
+    whole, without = json.loads(service_config()), json.loads(service_config(with_timeouts=False))
+
+    for methods in whole["methodConfig"]:
+        methods.pop("timeout", None)
+
+    assert without == whole
+    assert "timeout" in service_config()

@@ -1,5 +1,6 @@
 """Opens channels as every caller of ours should: retries, balancing, keepalive, limits. Knows no RPC and no message."""
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 
@@ -13,12 +14,28 @@ ANONYMOUS = Credentials()
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 
-def service_config() -> str:
+def service_config(*, with_timeouts: bool = True) -> str:
     """Returns the gRPC service config: timeouts, retries with backoff and jitter, round_robin.
 
     It is a copy of protos/service_config.json, which callers in other languages load.
+
+    Args:
+        with_timeouts: Whether calls that name no timeout get one. gRPC for Python counts it by the time of day: while
+            the clock is further back than when the process began, each call is DEADLINE_EXCEEDED at once (1.85). Who
+            names a timeout with each call goes without.
     """
-    return resources.files("marquee.client").joinpath("service_config.json").read_text(encoding="utf-8")
+    text = resources.files("marquee.client").joinpath("service_config.json").read_text(encoding="utf-8")
+    if with_timeouts:
+        return text
+    config = json.loads(text)
+    for methods in config["methodConfig"]:
+        methods.pop("timeout", None)
+    return json.dumps(config)
+
+
+def without_timeouts() -> list[tuple[str, int | str]]:
+    """Returns the channel arguments of who names a timeout with each call, see `service_config`."""
+    return [("grpc.service_config", service_config(with_timeouts=False))]
 
 
 def channel_options(further: Sequence[tuple[str, int | str]] = ()) -> list[tuple[str, int | str]]:

@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 from marquee.client.answering import left_s, reply_of
 from marquee.client.answers import Prediction, Recommendations, read_recommendations
-from marquee.client.channel import open_channel
+from marquee.client.channel import open_channel, without_timeouts
 from marquee.client.coalescing import Coalescer, TooManyWaitingError
 from marquee.client.errors import CallError
 from marquee.client.list_calls import ListCalls, list_kind
@@ -66,7 +66,7 @@ class ModelClient:
             rng: Varies the waits before another try; None: one of its own.
         """
         self._rng = rng or random.Random()
-        self._owned = open_channel(target) if isinstance(target, str) else None
+        self._owned = open_channel(target, options=without_timeouts()) if isinstance(target, str) else None
         self._stub = cast("ModelServiceAsyncStub", ModelServiceStub(cast(Any, self._owned or target)))
         self._timeout_s = timeout_s
         self._ratings: Coalescer[RatingQuestion, Prediction] = Coalescer(
