@@ -7,8 +7,8 @@ counts as busy for one gap after a batch left. To hold a request then is a bet t
 the next ones are not made, so that who asks one question after another hardly ever waits.
 """
 
-_NOT_HELD_AFTER_A_LOST_BET = 32
-"""Batches. A lone caller pays one gap for each 33 answers; among many, a bet lost by chance costs 32 small batches."""
+_NOT_HELD_AFTER_A_LOST_BET = 8
+"""Batches. A lone caller pays one gap for each 9 answers; among many, a bet lost by chance costs 8 small batches."""
 
 
 class Pacing:

@@ -134,10 +134,11 @@ class ModelSettings(ServiceSettings):
         default=2000, ge=1, le=1_000_000, description="Users that may wait, for each priority; more are refused."
     )
     batch_gap_ms: float = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         le=1000,
-        description="How long a batch is held that began to form while the device was busy, in milliseconds.",
+        description="How long a batch is held that began to form while the device was busy or right after one left, in "
+        "milliseconds. A caller who is alone hardly ever waits for it.",
     )
     max_batches_in_flight: int | None = Field(
         default=None,
