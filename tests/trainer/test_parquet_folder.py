@@ -117,3 +117,17 @@ def test_columns_of_the_movies_file_become_bags(tmp_path: Path) -> None:
     assert data.movies.bags == {"cast": [("Al Pacino", "Val Kilmer"), ()], "director": [("Mann",), ()]}
     with pytest.raises(DataError, match="no column for --movie-bag writer; its columns are: movieId, title"):
         read_dataset(tmp_path, ReadOptions(movie_bags=("writer",)))
+
+
+def test_a_page_that_is_damaged_is_named(tmp_path, monkeypatch):
+    """The footer is sound and the rows are not: found by fuzzing."""
+    monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "data" / "interactions" / "1.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"user": ["a", "b"], "movie": [1, 2], "rating": [4.0, 3.5]}), file, compression="NONE")
+    content = bytearray(file.read_bytes())
+    content[4:40] = b"\xff" * 36
+    file.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"1\.parquet: cannot be read"):
+        read_dataset(tmp_path / "data")

@@ -10,7 +10,7 @@ ends the reading, none is set aside.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +122,7 @@ class _Pass:
             if absent:
                 raise DataError(f"{file}: has no column {', '.join(absent)}, which {self._files[0].name} has")
             try:
-                for batch in _opened(file).iter_batches(_ROWS_A_BATCH, columns=names):
+                for batch in _batches(file, names):
                     writer.append(self._rows(file, first, batch))
                     first += len(batch)
             except pa.ArrowException as error:
@@ -225,6 +225,14 @@ def _refuse(file: Path, first: int, wrong: NDArray[np.bool_], what: str) -> None
     if wrong.any():
         row = first + int(np.flatnonzero(wrong)[0]) + 1
         raise DataError(f"{file}, row {row:,}: {what}; {int(wrong.sum()):,} such rows near it")
+
+
+def _batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows. Raises `DataError`, apart from who writes columns: his OSError is about a disk of ours."""
+    try:
+        yield from _opened(file).iter_batches(_ROWS_A_BATCH, columns=names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
 
 
 def _opened(file: Path) -> pq.ParquetFile:
