@@ -1,12 +1,15 @@
 """Drills on feature_service: killed, told to stop, slow, half-open."""
 
 import signal
+import time
 
 import pytest
 
 from tests.chaos.conftest import Drill
 from tests.chaos.stack import FEATURE_TIMEOUT_S, ChaosStack
 
+# Channels promise 20 s; by gRPC's own defaults it takes a minute. The machine may be busy.
+NOTICED_WITHIN_S = 45.0
 pytestmark = [pytest.mark.timeout(300), pytest.mark.chaos]
 
 
@@ -44,5 +47,9 @@ async def test_feature_service_slow(stack: ChaosStack, drill: Drill):
 async def test_feature_service_half_open(stack: ChaosStack, drill: Drill):
     """The connections that stand lead nowhere, and nobody closes them: keepalive finds out, and new ones are made."""
     async with drill("feature_service half-open") as load:
+        began = time.monotonic()
         stack.to_features.swallow()
         await load.until_refused("DEADLINE_EXCEEDED", 10)
+        await load.until_well()
+        took_s = time.monotonic() - began
+    assert took_s < NOTICED_WITHIN_S

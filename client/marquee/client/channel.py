@@ -51,6 +51,8 @@ def channel_options(further: Sequence[tuple[str, int | str]] = ()) -> list[tuple
         # allow a ping every 10 s.
         "grpc.keepalive_time_ms": 12_000,
         "grpc.keepalive_timeout_ms": 8_000,
+        # Of the pings by which gRPC measures a connection in use; a minute by default, in which no other one is sent.
+        "grpc.http2.ping_timeout_ms": 8_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         # A service that restarts is found again within a second or two, not after two minutes.
