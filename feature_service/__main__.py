@@ -5,7 +5,6 @@ With a command (backup, restore, new-epoch, rewrite) it does that to the store a
 
 import argparse
 import asyncio
-import contextlib
 import random
 import sys
 import time
@@ -33,6 +32,7 @@ from feature_service.store import StoreMarks
 from feature_service.store_metrics import StoreMeasure, keep_measured, tell_changes, tell_events, tell_store
 from feature_service.users import Users
 from service_runtime import logs
+from service_runtime.background import end
 from service_runtime.health import Health
 from service_runtime.observability import observing
 from service_runtime.pending_calls import derived_options
@@ -69,7 +69,7 @@ async def serving(settings: FeatureSettings) -> AsyncIterator[Server]:
             ChangeWatch(link, changes, rng, time.monotonic).keep(),
             keep_measured(measure, marks, event_log, rng),
         ):
-            stack.push_async_callback(_cancel, asyncio.create_task(background))
+            stack.push_async_callback(end, asyncio.create_task(background))
         health.tell(observed.metrics)
         tell_store(observed.metrics, measure, now_ms)
         tell_changes(observed.metrics, changes)
@@ -122,12 +122,6 @@ async def _open_link(
 def now_ms() -> int:
     """Returns the time as events name it."""
     return time.time_ns() // 1_000_000
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def main() -> None:

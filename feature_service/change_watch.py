@@ -17,6 +17,7 @@ from feature_service import keys
 from feature_service.change_ring import ChangeRing
 from feature_service.redis_failures import describe
 from feature_service.redis_link import RedisLink
+from service_runtime.background import require_going_on
 from service_runtime.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -81,6 +82,8 @@ class ChangeWatch:
                 if self._link.layout() != layout:
                     raise ConnectionError("keys moved to other servers")
                 await connection.send_command("PING")
+                # Siblings are ended by their group, which cancels them once.
+                require_going_on()
 
     def _tell(self, message: list[bytes | list[bytes] | None], *, tells_silence: bool) -> None:
         if message[0] == b"pong":

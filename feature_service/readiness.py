@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from contextlib import suppress
 
 import structlog
 from redis import exceptions
@@ -100,7 +101,6 @@ class Readiness:
             await self._link.command("EVAL", "return 1", 1, key)
 
     async def _wait_for_failure(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._link.failed.wait(), timeout_s)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._link.failed.wait()

@@ -120,7 +120,8 @@ class Rollout:
         """Follows the labels for ever."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self._poll_s * self._rng.uniform(0.8, 1.2))
+                async with asyncio.timeout(self._poll_s * self._rng.uniform(0.8, 1.2)):
+                    await self._look.wait()
             self._look.clear()
             try:
                 await self.look()
