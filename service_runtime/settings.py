@@ -109,7 +109,7 @@ class ServiceSettings(BaseSettings):
     )
 
     pending_wait_ms: float = Field(
-        default=80.0,
+        default=60.0,
         gt=0,
         le=60_000,
         description="How long a call may wait before the service takes it, in milliseconds, by what an empty call "
