@@ -72,7 +72,9 @@ ROUNDS = 5
 CALLERS = (1, 32)
 K = 10
 NUMPY_ROWS = 8
-KNOBS = BatchingKnobs(max_batch_rows=250, max_waiting_rows=2000, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2)
+KNOBS = BatchingKnobs(
+    max_batch_rows=250, max_waiting_rows=2000, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2, max_bulk_rows=250
+)
 CACHE_BYTES = 1 << 28
 READ, ROWS, EMBEDDED = "read each time", "rows near", "rows and embeddings near"
 KEPT_USERS = 20_000

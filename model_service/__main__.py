@@ -140,6 +140,7 @@ async def serve(
                     Versions(generations, rollout),
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
+                    max_bulk_rows=settings.max_bulk_rows,
                     interactive_max_rows=settings.interactive_max_rows,
                     default_timeout_s=settings.default_timeout_s,
                 )

@@ -32,6 +32,7 @@ class ModelHandlers:
         batcher: Batcher[Task, Answer],
         *,
         max_batch_rows: int,
+        max_bulk_rows: int,
         interactive_max_rows: int,
         default_timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -43,6 +44,7 @@ class ModelHandlers:
             versions: Chooses the model that answers.
             batcher: The one scheduler of the device.
             max_batch_rows: Larger tasks are cut into pieces of so many users.
+            max_bulk_rows: Tasks that give way are cut into pieces of so many.
             interactive_max_rows: Tasks of more users than this give way to smaller ones.
             default_timeout_s: How long a caller without a deadline is taken to wait.
             clock: Monotonic seconds.
@@ -50,7 +52,7 @@ class ModelHandlers:
         self._generations = generations
         self._versions = versions
         self._batcher = batcher
-        self._max_batch_rows = max_batch_rows
+        self._max_rows = {Priority.INTERACTIVE: max_batch_rows, Priority.BULK: min(max_batch_rows, max_bulk_rows)}
         self._interactive_max_rows = interactive_max_rows
         self._default_timeout_s = default_timeout_s
         self._clock = clock
@@ -135,9 +137,9 @@ class ModelHandlers:
         num_rows = pieces.rows_of(task)
         priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK
         try:
-            if num_rows <= self._max_batch_rows:
+            if num_rows <= self._max_rows[priority]:
                 return await self._batcher.submit(task, num_rows, priority, deadline)
-            parts = pieces.cut(task, self._max_batch_rows)
+            parts = pieces.cut(task, self._max_rows[priority])
             if len(parts) > 1 and task.model_version is None:
                 # One answer names one model, also if another begins to serve between two pieces.
                 serving = self._versions.generation(None).checkpoint.version

@@ -154,7 +154,13 @@ class ModelSettings(ServiceSettings):
         default=200.0,
         ge=0,
         le=60_000,
-        description="After this wait a large request gives way no more, in milliseconds.",
+        description="After this wait a large request has every second batch, in milliseconds.",
+    )
+    max_bulk_rows: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Users of large requests in one batch at most: a small request waits for no more than these.",
     )
     numpy_max_rows: int | None = Field(
         default=None,
@@ -275,4 +281,5 @@ class ModelSettings(ServiceSettings):
             gap_s=self.batch_gap_ms / 1000,
             max_in_flight=in_flight,
             bulk_patience_s=self.bulk_patience_ms / 1000,
+            max_bulk_rows=self.max_bulk_rows,
         )

@@ -4,6 +4,7 @@ A request that finds the device idle leaves at once. One that finds it busy, or 
 forms; how long that one is held is told by `Pacing`.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -67,7 +68,9 @@ class BatchingKnobs:
         max_waiting_rows: Rows that may wait, for each priority separately.
         gap_s: How long a batch is held that is held for company, counted from its first request; see `Pacing`.
         max_in_flight: Batches under way at once: with two, one reads features while the other is on the device.
-        bulk_patience_s: A bulk request that has waited so long goes before interactive ones that came after it.
+        bulk_patience_s: A bulk request that has waited so long goes before interactive ones that came after it, but has
+            every second batch at most.
+        max_bulk_rows: Rows of a batch of bulk requests at most: an interactive one waits for no more than these.
     """
 
     max_batch_rows: int
@@ -75,6 +78,7 @@ class BatchingKnobs:
     gap_s: float
     max_in_flight: int
     bulk_patience_s: float
+    max_bulk_rows: int
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +109,7 @@ class WaitingRoom(Generic[Payload]):
         self._in_flight = 0
         self._mean_duration_s = 0.0
         self._release = Release.IDLE
+        self._last_was_bulk = False
         self.released = dict.fromkeys(Release, 0)
         self.dropped = dict.fromkeys(Drop, 0)
 
@@ -203,20 +208,24 @@ class WaitingRoom(Generic[Payload]):
             self.dropped[why] += 1
 
     def _compose(self, now: float) -> list[Ticket[Payload]]:
-        queue = self._next_queue(now)
+        priority = self._next_priority(now)
+        self._last_was_bulk = priority is Priority.BULK
+        most = min(self._knobs.max_batch_rows, self._knobs.max_bulk_rows if self._last_was_bulk else math.inf)
+        queue = self._queues[priority]
         batch: list[Ticket[Payload]] = []
         rows = 0
-        while queue and (not batch or rows + queue[0].rows <= self._knobs.max_batch_rows):
+        while queue and (not batch or rows + queue[0].rows <= most):
             ticket = queue.popleft()
             self._rows[ticket.priority] -= ticket.rows
             rows += ticket.rows
             batch.append(ticket)
         return batch
 
-    def _next_queue(self, now: float) -> deque[Ticket[Payload]]:
+    def _next_priority(self, now: float) -> Priority:
         # Never both in one batch: the callers of few rows would wait for the many.
         interactive, bulk = self._queues[Priority.INTERACTIVE], self._queues[Priority.BULK]
         if not bulk or not interactive:
-            return interactive or bulk
-        out_of_patience = bulk[0].arrived + self._knobs.bulk_patience_s <= now
-        return bulk if out_of_patience and bulk[0].arrived < interactive[0].arrived else interactive
+            return Priority.INTERACTIVE if interactive else Priority.BULK
+        # A job that asks for more than there is has no patience left all the time.
+        has_turn = bulk[0].arrived + self._knobs.bulk_patience_s <= now and not self._last_was_bulk
+        return Priority.BULK if has_turn and bulk[0].arrived < interactive[0].arrived else Priority.INTERACTIVE

@@ -16,9 +16,9 @@ import grpc.aio
 Options = list[tuple[str, int | str]]
 
 FEWEST = 88
-"""Also a slow machine refuses none of 64 callers who ask again as soon as they are answered, nor a burst of as many. More
-would make everybody wait for too long under overload: at 1 ms an answer, with 128 half of those who were accepted waited
-for more than 200 ms, and many of them had gone by then (docs/experiments.md)."""
+"""Also a slow machine refuses none of 64 callers who ask again as soon as they are answered, nor a burst of as many.
+With more, everybody would wait for too long under overload: at 1 ms an answer, with 128 half of those who were accepted
+waited for more than 200 ms, and many of them had gone by then (docs/experiments.md)."""
 MOST = 1000
 """Where gRPC itself begins to refuse."""
 

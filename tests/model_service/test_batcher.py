@@ -8,7 +8,9 @@ import pytest
 from model_service.batcher import Batcher, ClosedError, ExpiredError
 from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError
 
-KNOBS = BatchingKnobs(max_batch_rows=100, max_waiting_rows=200, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2)
+KNOBS = BatchingKnobs(
+    max_batch_rows=100, max_waiting_rows=200, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2, max_bulk_rows=100
+)
 
 
 class Doubler:

@@ -17,7 +17,9 @@ def rate(user_id):
 async def model(start, train, features):
     """A service with room for one batch under way and two rows waiting, and a store that holds its answers back."""
     train("v1")
-    async with start(max_batches_in_flight=1, max_waiting_rows=2, catalogue_poll_s=3600.0, drain_timeout_s=0.1) as stub:
+    async with start(
+        max_batches_in_flight=1, max_waiting_rows=2, max_bulk_rows=1000, catalogue_poll_s=3600.0, drain_timeout_s=0.1
+    ) as stub:
         features.gate.clear()
         yield stub
         features.gate.set()

@@ -24,7 +24,9 @@ from service_runtime.errors import Unavailable
 from two_tower import checkpoint
 from two_tower.recommending import Wish
 
-KNOBS = BatchingKnobs(max_batch_rows=2000, max_waiting_rows=5000, gap_s=0.001, max_in_flight=2, bulk_patience_s=1.0)
+KNOBS = BatchingKnobs(
+    max_batch_rows=2000, max_waiting_rows=5000, gap_s=0.001, max_in_flight=2, bulk_patience_s=1.0, max_bulk_rows=2000
+)
 
 
 @pytest.fixture

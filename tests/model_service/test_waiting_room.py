@@ -1,10 +1,14 @@
 """What leaves as a batch, and when: time is made up, so every test takes no time."""
 
+from dataclasses import replace
+
 import pytest
 
 from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError, Release, Ticket, WaitingRoom
 
-KNOBS = BatchingKnobs(max_batch_rows=10, max_waiting_rows=20, gap_s=0.001, max_in_flight=2, bulk_patience_s=0.2)
+KNOBS = BatchingKnobs(
+    max_batch_rows=10, max_waiting_rows=20, gap_s=0.001, max_in_flight=2, bulk_patience_s=0.2, max_bulk_rows=10
+)
 
 
 def ticket(name, arrived=0.0, *, rows=1, bulk=False, deadline=100.0):
@@ -101,6 +105,22 @@ def test_a_bulk_request_is_not_starved():
     room = room_with(ticket("bulk", 0.0, rows=5, bulk=True), ticket("page", 0.1, rows=8))
 
     assert take(room, 0.2) == ["bulk"]
+
+
+def test_a_bulk_job_without_patience_has_every_second_batch():
+    """However much of it waits, who asks for a page waits for one batch of it."""
+    bulk = [ticket(f"bulk {number}", 0.0, rows=5, bulk=True) for number in range(3)]
+    room = room_with(*bulk, ticket("page", 0.1), knobs=replace(KNOBS, max_bulk_rows=5))
+
+    assert [take(room, 0.3), take(room, 0.3)] == [["bulk 0"], ["page"]]
+
+
+def test_a_batch_of_bulk_requests_is_small():
+    """A page that comes right after it has left waits for these rows only."""
+    bulk = [ticket(f"bulk {number}", 0.0, rows=2, bulk=True) for number in range(4)]
+    room = room_with(*bulk, knobs=replace(KNOBS, max_bulk_rows=4))
+
+    assert [take(room, 0.3), take(room, 0.3)] == [["bulk 0", "bulk 1"], ["bulk 2", "bulk 3"]]
 
 
 def test_expired_requests_leave_before_work_is_done():
