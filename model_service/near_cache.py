@@ -108,7 +108,8 @@ class NearCache(Generic[T]):
         """
         entry = self._entries.get(user_id) if self._live else None
         if entry is not None and entry.has_expired(now_ms):
-            self._let_go_of(user_id)
+            # A read that began before may bring back what was true before the value that has expired.
+            self.invalidate((user_id,))
             entry = None
         if entry is None:
             self.counts[Lookup.MISS if self._live else Lookup.BYPASS] += 1

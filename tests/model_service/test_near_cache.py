@@ -81,6 +81,18 @@ def test_an_expired_value_is_not_answered() -> None:
     assert len(cache) == 0
 
 
+def test_an_older_value_does_not_come_back_for_one_that_expired() -> None:
+    """A read that began before the change saw what was true before it; who is read next is read anew."""
+    cache = live()
+    slow = cache.begin()
+    fill(cache, "a", entry(1, expires_at_ms=100))
+    assert cache.get("a", 0, 100) is None
+
+    cache.end(slow, [("a", entry(0))])
+
+    assert cache.get("a", 0, 100) is None
+
+
 def test_nothing_is_kept_without_a_feed() -> None:
     """A cache that nobody tells of changes is no cache; neither is one without room."""
     lost: NearCache[int] = NearCache(100)
