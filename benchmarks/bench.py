@@ -39,7 +39,8 @@ class Step:
 STEPS = (
     Step("serving_cost.py", ("--model", MODELS[0], *_SHORT), ("--model", MODELS[0], "--smoke")),
     Step("serving_cost.py", ("--model", MODELS[1], *_SHORT)),
-    *(Step("serving_paths.py", ("--model", model), ("--model", model, "--smoke")) for model in MODELS),
+    Step("serving_paths.py", ("--model", MODELS[0])),
+    Step("serving_paths.py", ("--model", MODELS[1]), ("--model", MODELS[1], "--smoke")),
     *(Step("overload.py", ("--model", model)) for model in MODELS),
     Step("topk_scaling.py"),
     Step("beside_peers.py", _SHORT, ("--smoke",)),
