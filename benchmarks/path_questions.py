@@ -14,7 +14,7 @@ from marquee.v1 import user_pb2
 
 from benchmarks.h2load import CONNECTIONS
 from benchmarks.prepared import Prepared
-from benchmarks.serving_cost import zipf_ranks
+from benchmarks.serving_cost import pairs, zipf_ranks
 
 SESSION_EVENTS = (1, 20, 50, 100)
 INLINE_HISTORY = 200
@@ -130,7 +130,7 @@ def kinds_about(prepared: Prepared) -> list[Kind]:
         Kind(
             f"BatchPredictRatings of {PAIRS_TOGETHER}",
             f"{_SERVICE}BatchPredictRatings",
-            [_pairs(drawn[some], wanted[some]) for some in batches],
+            [pairs(drawn[some], wanted[some]) for some in batches],
             pb.BatchPredictRatingsResponse,
             lambda _, answer: list(answer.statuses) == [pb.ROW_STATUS_OK] * PAIRS_TOGETHER,
             answers_per_call=PAIRS_TOGETHER,
@@ -174,17 +174,6 @@ def _is_list(_: Any, answer: Any) -> bool:
 def _watched(rng: np.random.Generator, movies: Sequence[str], count: int) -> list[user_pb2.HistoryEntry]:
     rows = rng.choice(len(movies), count, replace=False)
     return [user_pb2.HistoryEntry(movie_id=movies[row], rating=int(rng.integers(1, 11)) / 2) for row in rows]
-
-
-def _pairs(users: Sequence[str], movies: Sequence[str]) -> pb.BatchPredictRatingsRequest:
-    user_places = {user: place for place, user in enumerate(dict.fromkeys(users))}
-    movie_places = {movie: place for place, movie in enumerate(dict.fromkeys(movies))}
-    return pb.BatchPredictRatingsRequest(
-        user_ids=list(user_places),
-        movie_ids=list(movie_places),
-        user_indices=[user_places[user] for user in users],
-        movie_indices=[movie_places[movie] for movie in movies],
-    )
 
 
 def _commonest_genre(prepared: Prepared) -> str:

@@ -179,7 +179,7 @@ def cases_of(
     ]
     top = [pb.TopKRequest(user=pb.UserSelector(user_id=user), k=10).SerializeToString() for user in drawn]
     together = [
-        _together(drawn[start : start + PAIRS_TOGETHER], wanted[start : start + PAIRS_TOGETHER])
+        pairs(drawn[start : start + PAIRS_TOGETHER], wanted[start : start + PAIRS_TOGETHER]).SerializeToString()
         for start in range(0, NUM_REQUESTS - PAIRS_TOGETHER, PAIRS_TOGETHER)
     ]
 
@@ -224,7 +224,8 @@ def cases_of(
     ]
 
 
-def _together(users: Sequence[str], movies: Sequence[str]) -> bytes:
+def pairs(users: Sequence[str], movies: Sequence[str]) -> pb.BatchPredictRatingsRequest:
+    """Returns the question about each user and the movie in the same place."""
     user_places = {user: place for place, user in enumerate(dict.fromkeys(users))}
     movie_places = {movie: place for place, movie in enumerate(dict.fromkeys(movies))}
     return pb.BatchPredictRatingsRequest(
@@ -232,7 +233,7 @@ def _together(users: Sequence[str], movies: Sequence[str]) -> bytes:
         movie_ids=list(movie_places),
         user_indices=[user_places[user] for user in users],
         movie_indices=[movie_places[movie] for movie in movies],
-    ).SerializeToString()
+    )
 
 
 async def ask_through_client(address: str, users: Sequence[str], movies: Sequence[str], seconds: float) -> Answered:

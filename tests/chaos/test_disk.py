@@ -43,6 +43,7 @@ def content(folder: Path) -> set[str]:
 
 async def test_disk_full_during_publish(stack: ChaosStack, drill: Drill, disk: Disk):
     """Writes are refused, reads answered; `publish` and `train` say why they end, leave nothing, and work with room."""
+    # Only a file system of its own can be full without filling that of everybody else; the kernel lets root mount one.
     if not disk.can_be_filled:
         pytest.skip("mounting a disk that can be filled needs root")
     trained = stack.trained
