@@ -134,7 +134,7 @@ async def test_clients_that_send_garbage(stack: ChaosStack, drill: Drill):
 async def test_clients_that_hold_idle_connections(stack: ChaosStack, drill: Drill):
     """Thousands that connect and ask nothing, half of them without a word; others are answered meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Both ends of each connection are files; above the hard limit only root raises it, and fewer would be another drill.
+    # Both ends of a connection are files; above the hard limit only root raises it, and fewer would be another drill.
     if hard < 2 * NUM_IDLE:
         pytest.skip(f"this user may have {hard} files open; ulimit -n")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
