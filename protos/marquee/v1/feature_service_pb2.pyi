@@ -6,6 +6,11 @@ Users, histories, movies and events: what happened, kept in Redis.
 Errors follow AIP-193: the status carries google.rpc.ErrorInfo (reason, domain "marquee") and, for INVALID_ARGUMENT,
 google.rpc.BadRequest with every violation. A call that is refused has changed nothing. WriteEvents refuses events one by
 one, and as a whole only a call without a sound event.
+
+What breaks a limit or a rule beside a field is INVALID_ARGUMENT, and so is an absent field that is required. While Redis
+fails a call is UNAVAILABLE or RESOURCE_EXHAUSTED with a REDIS_... reason; protos/README.md lists all reasons. Ids are of
+1 to 128 bytes of UTF-8 without control characters. A catalogue_id is the random id of one catalogue; another one means
+that the store was replaced, and that catalogue numbers mean other movies.
 """
 
 from collections import abc as _abc
@@ -92,6 +97,7 @@ class BatchGetUsersRequest(_message.Message):
     history_limit: _builtins.int
     """Newest entries wanted per user, 0 to 1000. Absent: as many as the store keeps (by default 200)."""
     view: Global___UserView.ValueType
+    """How the answer is laid out. Absent: FULL."""
     include_seen: _builtins.bool
     """COLUMNS only, and then at most 250 users: also all movies ever watched, up to 700,000 numbers a call."""
     @_builtins.property
@@ -183,13 +189,17 @@ class BatchGetMoviesResponse(_message.Message):
     CATALOGUE_ID_FIELD_NUMBER: _builtins.int
     CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
     catalogue_id: _builtins.str
+    """The catalogue whose numbers the movies have."""
     catalogue_version: _builtins.int
+    """Grows with every change of the catalogue."""
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[_movie_pb2.Movie]:
-        """Those that exist, in the order of the request."""
+        """Those that exist, in the order of the request; removed ones too, with removed = true."""
 
     @_builtins.property
-    def not_found_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def not_found_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The others, in the order of the request."""
+
     def __init__(
         self,
         *,
@@ -246,6 +256,7 @@ class ListMoviesResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     catalogue_id: _builtins.str
+    """The catalogue whose numbers the movies have."""
     catalogue_version: _builtins.int
     """As of the first page: ask for changes since this version next time."""
     num_movies: _builtins.int
@@ -281,11 +292,14 @@ class UserUpsert(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     CLEAR_FIELDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
+    """Required: external id."""
     @_builtins.property
-    def profile(self) -> _user_pb2.UserProfile: ...
+    def profile(self) -> _user_pb2.UserProfile:
+        """What to store."""
+
     @_builtins.property
     def clear_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fields of the profile to remove: gender, age, occupation, zip; at most 32 entries."""
+        """Fields of the profile to remove, none of which is set: gender, age, occupation, zip; at most 32 entries."""
 
     def __init__(
         self,
@@ -331,7 +345,7 @@ class BatchUpsertUsersResponse(_message.Message):
     USER_VERSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """In the order of the request."""
+        """States that hold what was written, in the order of the request."""
 
     def __init__(
         self,
@@ -355,10 +369,12 @@ class MovieUpsert(_message.Message):
     MOVIE_FIELD_NUMBER: _builtins.int
     CLEAR_FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def movie(self) -> _movie_pb2.Movie: ...
+    def movie(self) -> _movie_pb2.Movie:
+        """Required, with its movie_id. With what is stored it may not grow beyond the limits of Movie."""
+
     @_builtins.property
     def clear_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fields to remove: title, year, genres, or bags.NAME; at most 32 entries."""
+        """Fields to remove, none of which is set: title, year, genres, or bags.NAME; at most 32 entries."""
 
     def __init__(
         self,
@@ -383,8 +399,9 @@ class RatingScale(_message.Message):
     LOWEST_FIELD_NUMBER: _builtins.int
     HIGHEST_FIELD_NUMBER: _builtins.int
     lowest: _builtins.float
-    """Finite, -1000 to 1000, lowest below highest."""
+    """Stars, finite, -1000 to 1000, below highest."""
     highest: _builtins.float
+    """Stars, finite, -1000 to 1000."""
     def __init__(
         self,
         *,
@@ -435,7 +452,9 @@ class BatchUpsertMoviesResponse(_message.Message):
     CATALOGUE_ID_FIELD_NUMBER: _builtins.int
     CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
     catalogue_id: _builtins.str
+    """The catalogue that gave them."""
     catalogue_version: _builtins.int
+    """The first that has what was written."""
     @_builtins.property
     def catalogue_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """In the order of the request."""
@@ -515,11 +534,12 @@ class ImportHistoriesResponse(_message.Message):
     NUM_UNCHANGED_FIELD_NUMBER: _builtins.int
     USER_VERSIONS_FIELD_NUMBER: _builtins.int
     num_applied: _builtins.int
-    """Entries that changed the store, and those that were in it already or are older than a full window."""
+    """Entries that changed the store."""
     num_unchanged: _builtins.int
+    """Entries that were in it already or are older than a full window."""
     @_builtins.property
     def user_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """In the order of the request. [B]"""
+        """States that hold what was written, in the order of the request. [B]"""
 
     def __init__(
         self,
@@ -548,11 +568,13 @@ class Event(_message.Message):
     RATING_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """The caller's id of the event, 1 to 128 bytes: the same id, user, movie and time is the same event."""
+    """Required: the caller's id of the event, 1 to 128 bytes without control characters. The same id, user, movie and time is
+    the same event.
+    """
     user_id: _builtins.str
-    """1 to 128 bytes without control characters."""
+    """Required: external id. A user who is not stored becomes one."""
     movie_id: _builtins.str
-    """Must be in the catalogue."""
+    """Required: external id; must be in the catalogue."""
     rating: _builtins.float
     """Stars within the catalogue's rating_scale. Absent: watched, not rated; an earlier rating is kept while it is within
     the history window.
@@ -616,6 +638,7 @@ class EventResult(_message.Message):
     USER_VERSION_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     status: Global___EventStatus.ValueType
+    """What became of it."""
     reason: _builtins.str
     """REFUSED only: MOVIE_NOT_FOUND, EVENT_TIME_IN_FUTURE, RATING_OFF_SCALE, or EVENT_INVALID for anything else; further
     constants may come.
@@ -673,6 +696,7 @@ class DeleteUserRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
+    """Required: external id. One that nobody stored is no error."""
     def __init__(
         self,
         *,
@@ -695,6 +719,7 @@ class DeleteUserResponse(_message.Message):
     deleted: _builtins.bool
     """Whether there was anything to forget."""
     user_version: _builtins.str
+    """The state that no longer holds him: pass it as min_user_version to be answered as a stranger."""
     def __init__(
         self,
         *,
@@ -800,7 +825,9 @@ class DeletedUser(_message.Message):
     user_digest: _builtins.str
     """What stands for his id, which is forgotten: 32 hexadecimal digits, as marquee.client.user_digest computes them."""
     @_builtins.property
-    def deleted_at(self) -> _timestamp_pb2.Timestamp: ...
+    def deleted_at(self) -> _timestamp_pb2.Timestamp:
+        """Events of his up to this time, it included, are forgotten. Later than the service's clock if his newest event is."""
+
     def __init__(
         self,
         *,
@@ -831,9 +858,13 @@ class ExportEventsResponse(_message.Message):
     gap: _builtins.bool
     """Entries between the position and this page were trimmed: what was read so far lacks events. Take a new snapshot."""
     @_builtins.property
-    def events(self) -> Global___ExportedEvents: ...
+    def events(self) -> Global___ExportedEvents:
+        """What was watched and rated."""
+
     @_builtins.property
-    def deleted_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletedUser]: ...
+    def deleted_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeletedUser]:
+        """Whom to forget, up to deleted_at: events of this page may be older than that, or newer."""
+
     def __init__(
         self,
         *,
@@ -858,7 +889,7 @@ class RegisterExportRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Who reads, 1 to 64 bytes; each name has one position."""
+    """Required: who reads, 1 to 64 bytes; each name has one position."""
     position: _builtins.str
     """Up to where he has the log; empty ends the registration. A log that outgrows the configured number of entries is
     trimmed all the same.
@@ -980,8 +1011,11 @@ class GetStoreInfoResponse(_message.Message):
     store_epoch: _builtins.str
     """Random id made with the data set and changed on restore: versions of another epoch cannot be compared."""
     catalogue_id: _builtins.str
+    """Of the catalogue, as in all answers."""
     catalogue_version: _builtins.int
+    """Grows with every change of the catalogue."""
     num_movies: _builtins.int
+    """Catalogue numbers given so far, those of removed movies included."""
     history_window: _builtins.int
     """Newest movies kept per user."""
     not_for_evaluation: _builtins.bool

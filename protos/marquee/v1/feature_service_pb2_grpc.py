@@ -116,14 +116,15 @@ class FeatureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMovies(self, request, context):
-        """Pages through the catalogue by catalogue number, or through what changed since a version.
+        """Pages through the catalogue by catalogue number, or through what changed since a version. FAILED_PRECONDITION
+        (FOREIGN_CATALOGUE) if the catalogue was replaced between two pages: begin again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchUpsertUsers(self, request, context):
-        """Creates or changes profiles.
+        """Creates or changes profiles. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,13 +132,15 @@ class FeatureServiceServicer:
 
     def BatchUpsertMovies(self, request, context):
         """Creates or changes movies; new ones get the next catalogue numbers in the order of the request.
+        UNAVAILABLE (CATALOGUE_BUSY) if many change it at once. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportHistories(self, request, context):
-        """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. Idempotent.
+        """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. NOT_FOUND with all movies that
+        the catalogue lacks. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +162,7 @@ class FeatureServiceServicer:
 
     def ExportEvents(self, request, context):
         """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away.
+        FAILED_PRECONDITION if the position is of another store (FOREIGN_EPOCH) or later than the log (POSITION_AHEAD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +177,8 @@ class FeatureServiceServicer:
 
     def StreamChanges(self, request, context):
         """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
-        changes there is an answer every second: after three seconds of silence take the feed for lost.
+        changes there is an answer every second: after three seconds of silence take the feed for lost. RESOURCE_EXHAUSTED if
+        too many follow, or the caller reads too slowly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -6,6 +6,11 @@ Users, histories, movies and events: what happened, kept in Redis.
 Errors follow AIP-193: the status carries google.rpc.ErrorInfo (reason, domain "marquee") and, for INVALID_ARGUMENT,
 google.rpc.BadRequest with every violation. A call that is refused has changed nothing. WriteEvents refuses events one by
 one, and as a whole only a call without a sound event.
+
+What breaks a limit or a rule beside a field is INVALID_ARGUMENT, and so is an absent field that is required. While Redis
+fails a call is UNAVAILABLE or RESOURCE_EXHAUSTED with a REDIS_... reason; protos/README.md lists all reasons. Ids are of
+1 to 128 bytes of UTF-8 without control characters. A catalogue_id is the random id of one catalogue; another one means
+that the store was replaced, and that catalogue numbers mean other movies.
 """
 
 from collections import abc as _abc
@@ -43,24 +48,33 @@ class FeatureServiceStub:
     BatchGetMovies: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.BatchGetMoviesRequest, _feature_service_pb2.BatchGetMoviesResponse]
     """Reads movies by id. Unknown movies are listed in not_found_movie_ids."""
     ListMovies: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListMoviesRequest, _feature_service_pb2.ListMoviesResponse]
-    """Pages through the catalogue by catalogue number, or through what changed since a version."""
+    """Pages through the catalogue by catalogue number, or through what changed since a version. FAILED_PRECONDITION
+    (FOREIGN_CATALOGUE) if the catalogue was replaced between two pages: begin again.
+    """
     BatchUpsertUsers: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.BatchUpsertUsersRequest, _feature_service_pb2.BatchUpsertUsersResponse]
-    """Creates or changes profiles."""
+    """Creates or changes profiles. Idempotent."""
     BatchUpsertMovies: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.BatchUpsertMoviesRequest, _feature_service_pb2.BatchUpsertMoviesResponse]
-    """Creates or changes movies; new ones get the next catalogue numbers in the order of the request."""
+    """Creates or changes movies; new ones get the next catalogue numbers in the order of the request.
+    UNAVAILABLE (CATALOGUE_BUSY) if many change it at once. Idempotent.
+    """
     ImportHistories: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ImportHistoriesRequest, _feature_service_pb2.ImportHistoriesResponse]
-    """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. Idempotent."""
+    """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. NOT_FOUND with all movies that
+    the catalogue lacks. Idempotent.
+    """
     WriteEvents: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.WriteEventsRequest, _feature_service_pb2.WriteEventsResponse]
     """Takes in watch and rating events. Order-independent and idempotent: retrying a whole call is safe."""
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.DeleteUserRequest, _feature_service_pb2.DeleteUserResponse]
     """Forgets a user. Leaves a tombstone: events older than the deletion are STALE from then on. Idempotent."""
     ExportEvents: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ExportEventsRequest, _feature_service_pb2.ExportEventsResponse]
-    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away.
+    FAILED_PRECONDITION if the position is of another store (FOREIGN_EPOCH) or later than the log (POSITION_AHEAD).
+    """
     RegisterExport: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]
     """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
     StreamChanges: _grpc.UnaryStreamMultiCallable[_feature_service_pb2.StreamChangesRequest, _feature_service_pb2.StreamChangesResponse]
     """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
-    changes there is an answer every second: after three seconds of silence take the feed for lost.
+    changes there is an answer every second: after three seconds of silence take the feed for lost. RESOURCE_EXHAUSTED if
+    too many follow, or the caller reads too slowly.
     """
     GetStoreInfo: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]
     """Tells what this store is."""
@@ -75,24 +89,33 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     BatchGetMovies: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.BatchGetMoviesRequest, _feature_service_pb2.BatchGetMoviesResponse]  # type: ignore[assignment]
     """Reads movies by id. Unknown movies are listed in not_found_movie_ids."""
     ListMovies: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListMoviesRequest, _feature_service_pb2.ListMoviesResponse]  # type: ignore[assignment]
-    """Pages through the catalogue by catalogue number, or through what changed since a version."""
+    """Pages through the catalogue by catalogue number, or through what changed since a version. FAILED_PRECONDITION
+    (FOREIGN_CATALOGUE) if the catalogue was replaced between two pages: begin again.
+    """
     BatchUpsertUsers: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.BatchUpsertUsersRequest, _feature_service_pb2.BatchUpsertUsersResponse]  # type: ignore[assignment]
-    """Creates or changes profiles."""
+    """Creates or changes profiles. Idempotent."""
     BatchUpsertMovies: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.BatchUpsertMoviesRequest, _feature_service_pb2.BatchUpsertMoviesResponse]  # type: ignore[assignment]
-    """Creates or changes movies; new ones get the next catalogue numbers in the order of the request."""
+    """Creates or changes movies; new ones get the next catalogue numbers in the order of the request.
+    UNAVAILABLE (CATALOGUE_BUSY) if many change it at once. Idempotent.
+    """
     ImportHistories: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ImportHistoriesRequest, _feature_service_pb2.ImportHistoriesResponse]  # type: ignore[assignment]
-    """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. Idempotent."""
+    """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. NOT_FOUND with all movies that
+    the catalogue lacks. Idempotent.
+    """
     WriteEvents: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.WriteEventsRequest, _feature_service_pb2.WriteEventsResponse]  # type: ignore[assignment]
     """Takes in watch and rating events. Order-independent and idempotent: retrying a whole call is safe."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.DeleteUserRequest, _feature_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Forgets a user. Leaves a tombstone: events older than the deletion are STALE from then on. Idempotent."""
     ExportEvents: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ExportEventsRequest, _feature_service_pb2.ExportEventsResponse]  # type: ignore[assignment]
-    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+    """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away.
+    FAILED_PRECONDITION if the position is of another store (FOREIGN_EPOCH) or later than the log (POSITION_AHEAD).
+    """
     RegisterExport: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.RegisterExportRequest, _feature_service_pb2.RegisterExportResponse]  # type: ignore[assignment]
     """Says up to where a reader has the event log: what comes after is not trimmed by age while he is registered."""
     StreamChanges: _aio.UnaryStreamMultiCallable[_feature_service_pb2.StreamChangesRequest, _feature_service_pb2.StreamChangesResponse]  # type: ignore[assignment]
     """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
-    changes there is an answer every second: after three seconds of silence take the feed for lost.
+    changes there is an answer every second: after three seconds of silence take the feed for lost. RESOURCE_EXHAUSTED if
+    too many follow, or the caller reads too slowly.
     """
     GetStoreInfo: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetStoreInfoRequest, _feature_service_pb2.GetStoreInfoResponse]  # type: ignore[assignment]
     """Tells what this store is."""
@@ -122,7 +145,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.ListMoviesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ListMoviesResponse, _abc.Awaitable[_feature_service_pb2.ListMoviesResponse]]:
-        """Pages through the catalogue by catalogue number, or through what changed since a version."""
+        """Pages through the catalogue by catalogue number, or through what changed since a version. FAILED_PRECONDITION
+        (FOREIGN_CATALOGUE) if the catalogue was replaced between two pages: begin again.
+        """
 
     @_abc_1.abstractmethod
     def BatchUpsertUsers(
@@ -130,7 +155,7 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.BatchUpsertUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.BatchUpsertUsersResponse, _abc.Awaitable[_feature_service_pb2.BatchUpsertUsersResponse]]:
-        """Creates or changes profiles."""
+        """Creates or changes profiles. Idempotent."""
 
     @_abc_1.abstractmethod
     def BatchUpsertMovies(
@@ -138,7 +163,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.BatchUpsertMoviesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.BatchUpsertMoviesResponse, _abc.Awaitable[_feature_service_pb2.BatchUpsertMoviesResponse]]:
-        """Creates or changes movies; new ones get the next catalogue numbers in the order of the request."""
+        """Creates or changes movies; new ones get the next catalogue numbers in the order of the request.
+        UNAVAILABLE (CATALOGUE_BUSY) if many change it at once. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def ImportHistories(
@@ -146,7 +173,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.ImportHistoriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ImportHistoriesResponse, _abc.Awaitable[_feature_service_pb2.ImportHistoriesResponse]]:
-        """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. Idempotent."""
+        """Loads histories in bulk by the same merge as WriteEvents; does not touch the event log. NOT_FOUND with all movies that
+        the catalogue lacks. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def WriteEvents(
@@ -170,7 +199,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.ExportEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ExportEventsResponse, _abc.Awaitable[_feature_service_pb2.ExportEventsResponse]]:
-        """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away."""
+        """Reads the event log: what WriteEvents changed and whom DeleteUser forgot, in pages. Reading takes nothing away.
+        FAILED_PRECONDITION if the position is of another store (FOREIGN_EPOCH) or later than the log (POSITION_AHEAD).
+        """
 
     @_abc_1.abstractmethod
     def RegisterExport(
@@ -187,7 +218,8 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feature_service_pb2.StreamChangesResponse], _abc.AsyncIterator[_feature_service_pb2.StreamChangesResponse]]:
         """Tells which users change, as it happens, whoever changes them; for caches. The first answer says from where. Without
-        changes there is an answer every second: after three seconds of silence take the feed for lost.
+        changes there is an answer every second: after three seconds of silence take the feed for lost. RESOURCE_EXHAUSTED if
+        too many follow, or the caller reads too slowly.
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,8 @@
 isort:skip_file
 What an operator does with models. Served on a port of its own, on the loopback address unless told otherwise.
 
-Errors follow AIP-193, as in feature_service.proto.
+Errors follow AIP-193, as in feature_service.proto. A registry that cannot be read or written is UNAVAILABLE
+(REGISTRY_UNAVAILABLE). A version is the name of its folder in the registry.
 """
 
 from collections import abc as _abc
@@ -68,7 +69,9 @@ class Model(_message.Message):
     LOADED_AT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """Its name."""
     state: Global___ModelState.ValueType
+    """Of this replica."""
     reason: _builtins.str
     """Why it failed, or failed the last time."""
     serving: _builtins.bool
@@ -116,6 +119,7 @@ class Canary(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """Required."""
     percent: _builtins.float
     """Above 0, at most 100."""
     def __init__(
@@ -143,11 +147,17 @@ class LabelChange(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """What it named from then on."""
     reason: _builtins.str
+    """Why, in the words of who set it."""
     @_builtins.property
-    def set_at(self) -> _timestamp_pb2.Timestamp: ...
+    def set_at(self) -> _timestamp_pb2.Timestamp:
+        """By the clock of who set it."""
+
     @_builtins.property
-    def canary(self) -> Global___Canary: ...
+    def canary(self) -> Global___Canary:
+        """Absent: no canary ran."""
+
     def __init__(
         self,
         *,
@@ -173,6 +183,7 @@ class Label(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """For example "stable"."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelChange]:
         """Newest first, at most 20. The first is what it names now."""
@@ -220,7 +231,9 @@ class ListModelsResponse(_message.Message):
         """Newest first, at most 1000."""
 
     @_builtins.property
-    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]: ...
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]:
+        """All labels of the registry."""
+
     def __init__(
         self,
         *,
@@ -242,6 +255,7 @@ class LoadModelRequest(_message.Message):
 
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -261,7 +275,9 @@ class LoadModelResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> Global___Model: ...
+    def model(self) -> Global___Model:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -284,7 +300,7 @@ class SetLabelRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """1 to 64 letters, digits, '.', '_' and '-'."""
+    """Required: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or a digit."""
     model_version: _builtins.str
     """Empty: what the label names now."""
     reason: _builtins.str
@@ -315,7 +331,9 @@ class SetLabelResponse(_message.Message):
 
     LABEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def label(self) -> Global___Label: ...
+    def label(self) -> Global___Label:
+        """As it is now."""
+
     def __init__(
         self,
         *,
@@ -336,6 +354,7 @@ class RollbackRequest(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     label: _builtins.str
+    """Required: a label that was set before."""
     reason: _builtins.str
     """Required, at most 500 characters."""
     def __init__(
@@ -358,7 +377,9 @@ class RollbackResponse(_message.Message):
 
     LABEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def label(self) -> Global___Label: ...
+    def label(self) -> Global___Label:
+        """As it is now."""
+
     def __init__(
         self,
         *,

@@ -69,21 +69,24 @@ class ModelAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Makes a version resident on this replica, so that requests may name it. Answers once it is, or was refused.
+        """Makes a version resident on this replica, so that requests may name it. Answers once it is. NOT_FOUND if the
+        registry lacks it, FAILED_PRECONDITION (MODEL_REFUSED) with the reason if it cannot be served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetLabel(self, request, context):
-        """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries.
+        """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries. Errors
+        as of LoadModel; the label is then where it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Points a label at the version that it named before.
+        """Points a label at the version that it named before. FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO) if there is none that
+        is still in the registry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

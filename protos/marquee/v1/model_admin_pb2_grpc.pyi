@@ -3,7 +3,8 @@
 isort:skip_file
 What an operator does with models. Served on a port of its own, on the loopback address unless told otherwise.
 
-Errors follow AIP-193, as in feature_service.proto.
+Errors follow AIP-193, as in feature_service.proto. A registry that cannot be read or written is UNAVAILABLE
+(REGISTRY_UNAVAILABLE). A version is the name of its folder in the registry.
 """
 
 from collections import abc as _abc
@@ -39,11 +40,17 @@ class ModelAdminServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_admin_pb2.ListModelsRequest, _model_admin_pb2.ListModelsResponse]
     """Lists what the registry holds, what its labels name, and what this replica does with each version."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_admin_pb2.LoadModelRequest, _model_admin_pb2.LoadModelResponse]
-    """Makes a version resident on this replica, so that requests may name it. Answers once it is, or was refused."""
+    """Makes a version resident on this replica, so that requests may name it. Answers once it is. NOT_FOUND if the
+    registry lacks it, FAILED_PRECONDITION (MODEL_REFUSED) with the reason if it cannot be served.
+    """
     SetLabel: _grpc.UnaryUnaryMultiCallable[_model_admin_pb2.SetLabelRequest, _model_admin_pb2.SetLabelResponse]
-    """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries."""
+    """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries. Errors
+    as of LoadModel; the label is then where it was.
+    """
     Rollback: _grpc.UnaryUnaryMultiCallable[_model_admin_pb2.RollbackRequest, _model_admin_pb2.RollbackResponse]
-    """Points a label at the version that it named before."""
+    """Points a label at the version that it named before. FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO) if there is none that
+    is still in the registry.
+    """
 
 @_typing.type_check_only
 class ModelAdminServiceAsyncStub(ModelAdminServiceStub):
@@ -53,11 +60,17 @@ class ModelAdminServiceAsyncStub(ModelAdminServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_model_admin_pb2.ListModelsRequest, _model_admin_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists what the registry holds, what its labels name, and what this replica does with each version."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_admin_pb2.LoadModelRequest, _model_admin_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Makes a version resident on this replica, so that requests may name it. Answers once it is, or was refused."""
+    """Makes a version resident on this replica, so that requests may name it. Answers once it is. NOT_FOUND if the
+    registry lacks it, FAILED_PRECONDITION (MODEL_REFUSED) with the reason if it cannot be served.
+    """
     SetLabel: _aio.UnaryUnaryMultiCallable[_model_admin_pb2.SetLabelRequest, _model_admin_pb2.SetLabelResponse]  # type: ignore[assignment]
-    """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries."""
+    """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries. Errors
+    as of LoadModel; the label is then where it was.
+    """
     Rollback: _aio.UnaryUnaryMultiCallable[_model_admin_pb2.RollbackRequest, _model_admin_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Points a label at the version that it named before."""
+    """Points a label at the version that it named before. FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO) if there is none that
+    is still in the registry.
+    """
 
 class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows and moves what answers. Labels and canaries live in the registry: every replica follows them within seconds."""
@@ -76,7 +89,9 @@ class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_admin_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_admin_pb2.LoadModelResponse, _abc.Awaitable[_model_admin_pb2.LoadModelResponse]]:
-        """Makes a version resident on this replica, so that requests may name it. Answers once it is, or was refused."""
+        """Makes a version resident on this replica, so that requests may name it. Answers once it is. NOT_FOUND if the
+        registry lacks it, FAILED_PRECONDITION (MODEL_REFUSED) with the reason if it cannot be served.
+        """
 
     @_abc_1.abstractmethod
     def SetLabel(
@@ -84,7 +99,9 @@ class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_admin_pb2.SetLabelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_admin_pb2.SetLabelResponse, _abc.Awaitable[_model_admin_pb2.SetLabelResponse]]:
-        """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries."""
+        """Points a label at a version, after this replica has loaded and checked it; also starts and ends canaries. Errors
+        as of LoadModel; the label is then where it was.
+        """
 
     @_abc_1.abstractmethod
     def Rollback(
@@ -92,6 +109,8 @@ class ModelAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_admin_pb2.RollbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_admin_pb2.RollbackResponse, _abc.Awaitable[_model_admin_pb2.RollbackResponse]]:
-        """Points a label at the version that it named before."""
+        """Points a label at the version that it named before. FAILED_PRECONDITION (NOTHING_TO_ROLL_BACK_TO) if there is none that
+        is still in the registry.
+        """
 
 def add_ModelAdminServiceServicer_to_server(servicer: ModelAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

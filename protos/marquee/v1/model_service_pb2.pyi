@@ -3,7 +3,9 @@
 isort:skip_file
 What a user would rate and what to recommend.
 
-Errors follow AIP-193, as in feature_service.proto. UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo.
+Errors follow AIP-193, as in feature_service.proto. UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. What
+breaks a limit or a rule beside a field is INVALID_ARGUMENT, and so is an absent field that is required; protos/README.md
+lists the reasons of the other codes. Ids are of 1 to 128 bytes of UTF-8, those of users without control characters.
 """
 
 from collections import abc as _abc
@@ -91,10 +93,14 @@ class InlineUser(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def profile(self) -> _user_pb2.UserProfile: ...
+    def profile(self) -> _user_pb2.UserProfile:
+        """All that is known of the person; may be absent."""
+
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.HistoryEntry]:
-        """At most 1000 entries. Either all have event_time, or none has and they stand newest first."""
+        """At most 1000 entries, whose movies are in the catalogue and whose ratings are within the scale of the data. Either all
+        have event_time, or none has and they stand newest first.
+        """
 
     def __init__(
         self,
@@ -124,15 +130,18 @@ class UserSelector(_message.Message):
     user_id: _builtins.str
     """External id. An id that nobody stored is answered like an anonymous user, and the source says so."""
     min_user_version: _builtins.str
-    """Never answer from a state older than this user_version (as WriteEvents returned it)."""
+    """Never answer from a state older than this user_version, as WriteEvents returned it; goes with user_id only. While that
+    state cannot be had UNAVAILABLE (USER_NOT_CURRENT); if it is malformed, of another user or of another store_epoch
+    FAILED_PRECONDITION (FOREIGN_USER_VERSION).
+    """
     @_builtins.property
     def inline_user(self) -> Global___InlineUser:
         """An anonymous user."""
 
     @_builtins.property
     def session_events(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.HistoryEntry]:
-        """Watched just now: at most 100, used for this answer and never stored. Either all have event_time, or none has and
-        they stand newest first, newer than all that is stored.
+        """Watched just now: at most 100, used for this answer and never stored. Movies and ratings as InlineUser.history has
+        them. Either all have event_time, or none has and they stand newest first, newer than all that is stored.
         """
 
     @_builtins.property
@@ -161,7 +170,8 @@ Global___UserSelector: _TypeAlias = UserSelector  # noqa: Y015
 @_typing.final
 class ModelSelector(_message.Message):
     """Which model answers. Absent: the label that the service was configured to serve, and if a canary of it is on trial, for
-    the canary's share of the users (those with a user_id) the canary.
+    the canary's share of the users (those with a user_id) the canary. What is named and not in memory is FAILED_PRECONDITION
+    (MODEL_NOT_RESIDENT), whose metadata say what is.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -196,9 +206,11 @@ class PredictRatingRequest(_message.Message):
     MOVIE_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.str
-    """Must be in the catalogue."""
+    """Required; must be in the catalogue."""
     @_builtins.property
-    def user(self) -> Global___UserSelector: ...
+    def user(self) -> Global___UserSelector:
+        """Required."""
+
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
     def __init__(
@@ -232,15 +244,17 @@ class PredictRatingResponse(_message.Message):
     rating: _builtins.float
     """Stars, within the scale of the data."""
     rounded_rating: _builtins.float
-    """The nearest rating that a user could give."""
+    """The nearest rating that a user could give, in stars."""
     score: _builtins.float
-    """What ranks this movie for this user in TopK; unbounded."""
+    """What ranks this movie for this user in TopK; unbounded, of no unit."""
     source: Global___AnswerSource.ValueType
+    """What is known of the user."""
     cold: _builtins.bool
     """The checkpoint does not know the movie: the answer was made from its features."""
     model_version: _builtins.str
+    """The checkpoint that answered."""
     user_version: _builtins.str
-    """The user's state that was used; empty for an inline user."""
+    """The user's state that was used, to be given as min_user_version; empty for an inline user."""
     stddev: _builtins.float
     """Standard deviation of the rating that the user would give, about `rating`, in stars: about four in five ratings lie
     within 1.28 of it. Absent if the checkpoint cannot tell.
@@ -295,11 +309,11 @@ class BatchPredictRatingsRequest(_message.Message):
 
     @_builtins.property
     def user_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """1 to 4096 pairs."""
+        """1 to 4096 pairs; positions in user_ids, from 0."""
 
     @_builtins.property
     def movie_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """As many as user_indices."""
+        """As many as user_indices; positions in movie_ids, from 0."""
 
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
@@ -342,29 +356,38 @@ class BatchPredictRatingsResponse(_message.Message):
     NUM_RATINGS_FIELD_NUMBER: _builtins.int
     USER_MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """The checkpoint that answered."""
     @_builtins.property
     def ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Per pair, in the order of the request, as PredictRatingResponse."""
+        """Per pair, in the order of the request, as PredictRatingResponse: stars; NaN unless the row's status is OK."""
 
     @_builtins.property
-    def rounded_ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def rounded_ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Likewise."""
+
     @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Likewise, of no unit."""
+
     @_builtins.property
-    def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___RowStatus.ValueType]: ...
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___RowStatus.ValueType]:
+        """Per pair."""
+
     @_builtins.property
     def cold(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """Per movie of the request."""
+        """Per movie of the request, as PredictRatingResponse; false for one that the catalogue lacks."""
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[Global___AnswerSource.ValueType]:
-        """Per user of the request."""
+        """Per user of the request; UNSPECIFIED for one who could not be answered for."""
 
     @_builtins.property
-    def user_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def user_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Per user of the request, the state that was used."""
+
     @_builtins.property
     def stddevs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """With with_stddev only. Per pair, NaN where the pair has no rating; empty if the checkpoint cannot tell."""
+        """With with_stddev only. Per pair, in stars, NaN where the pair has no rating; empty if the checkpoint cannot tell."""
 
     @_builtins.property
     def num_ratings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -411,8 +434,9 @@ class MovieFilter(_message.Message):
     ALLOW_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELD_NUMBER: _builtins.int
     year_min: _builtins.int
-    """Years of release, both ends included; a movie without a year is not answered if either is set."""
+    """First year of release that is answered; a movie without a year is not answered if either end is set."""
     year_max: _builtins.int
+    """Last year of release that is answered, not before year_min."""
     @_builtins.property
     def genres_any(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The movie has at least one of these genres. At most 32 names, as all lists of genres; each must exist in the
@@ -421,11 +445,11 @@ class MovieFilter(_message.Message):
 
     @_builtins.property
     def genres_all(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The movie has all of these genres."""
+        """The movie has all of these genres; limits as genres_any."""
 
     @_builtins.property
     def genres_none(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The movie has none of these genres."""
+        """The movie has none of these genres; limits as genres_any."""
 
     @_builtins.property
     def allow(self) -> Global___MovieList:
@@ -469,7 +493,9 @@ class MovieList(_message.Message):
 
     MOVIE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """External ids; how many is said where the list stands."""
+
     def __init__(
         self,
         *,
@@ -500,6 +526,7 @@ class TopKRequest(_message.Message):
     exclude_seen: _builtins.bool
     """Whether movies that the user ever watched (session_events included) are left out. Absent: true."""
     view: _movie_pb2.MovieView.ValueType
+    """How much of each movie is answered. Absent: its id."""
     diversity: _builtins.float
     """How much variety counts against score, 0 to 1. 0: movies by score alone. Else maximal marginal relevance (Carbonell
     and Goldstein 1998): the pool is the 10 k best movies, at least 200 and at most 1000; one after the other, the movie
@@ -510,9 +537,13 @@ class TopKRequest(_message.Message):
     explain: _builtins.int
     """Entries of the user's history that are named for each movie as what speaks for it, 0 to 5."""
     @_builtins.property
-    def user(self) -> Global___UserSelector: ...
+    def user(self) -> Global___UserSelector:
+        """Required."""
+
     @_builtins.property
-    def filter(self) -> Global___MovieFilter: ...
+    def filter(self) -> Global___MovieFilter:
+        """Absent: all movies that were not removed."""
+
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
     def __init__(
@@ -581,6 +612,7 @@ class Reason(_message.Message):
     MOVIE_ID_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.str
+    """The movie that was watched."""
     share: _builtins.float
     """0 to 1; all reasons of a movie and `unexplained` add up to 1."""
     def __init__(
@@ -608,10 +640,11 @@ class RankedMovie(_message.Message):
     MOVIE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.str
+    """External id."""
     score: _builtins.float
-    """What ranks; unbounded, comparable within one answer only. The same with diversity, where it need not fall."""
+    """What ranks; of no unit, unbounded, comparable within one answer only. The same with diversity, where it need not fall."""
     predicted_rating: _builtins.float
-    """Stars, within the scale; absent if the data has no ratings."""
+    """Stars, within the scale; absent if the data has no ratings, and in SimilarMovies."""
     cold: _builtins.bool
     """The checkpoint does not know the movie."""
     @_builtins.property
@@ -651,8 +684,11 @@ class TopKResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     USER_VERSION_FIELD_NUMBER: _builtins.int
     source: Global___AnswerSource.ValueType
+    """What is known of the user."""
     model_version: _builtins.str
+    """The checkpoint that answered."""
     user_version: _builtins.str
+    """As PredictRatingResponse.user_version."""
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]:
         """Best first, equal scores by catalogue number; with diversity in the order in which they were taken."""
@@ -688,7 +724,9 @@ class BatchTopKRequest(_message.Message):
     k: _builtins.int
     """Movies wanted per user, 1 to 500; users x k at most 20,000, with view MOVIE at most 1000."""
     exclude_seen: _builtins.bool
+    """As TopKRequest.exclude_seen. Absent: true."""
     view: _movie_pb2.MovieView.ValueType
+    """As TopKRequest.view."""
     diversity: _builtins.float
     """As TopKRequest.diversity."""
     explain: _builtins.int
@@ -699,7 +737,7 @@ class BatchTopKRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
-        """For all users alike."""
+        """For all users alike, as are all fields below; absent: all movies that were not removed."""
 
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
@@ -739,11 +777,15 @@ class UserTopK(_message.Message):
     status: Global___RowStatus.ValueType
     """OK, USER_NOT_CURRENT or FOREIGN_USER_VERSION; movies is empty unless OK."""
     source: Global___AnswerSource.ValueType
+    """UNSPECIFIED unless OK."""
     user_version: _builtins.str
+    """As PredictRatingResponse.user_version."""
     model_version: _builtins.str
     """The canary that answered; empty where the response's model_version did."""
     @_builtins.property
-    def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]: ...
+    def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]:
+        """As TopKResponse.movies."""
+
     def __init__(
         self,
         *,
@@ -768,6 +810,7 @@ class BatchTopKResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """The checkpoint that answered, but where a row names another."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserTopK]:
         """In the order of the request."""
@@ -796,12 +839,15 @@ class SimilarMoviesRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.str
-    """Must be in the catalogue."""
+    """Required; must be in the catalogue."""
     k: _builtins.int
-    """1 to 500."""
+    """Movies wanted, 1 to 500. Fewer are answered only if fewer pass the filter."""
     view: _movie_pb2.MovieView.ValueType
+    """As TopKRequest.view."""
     @_builtins.property
-    def filter(self) -> Global___MovieFilter: ...
+    def filter(self) -> Global___MovieFilter:
+        """Absent: all movies that were not removed."""
+
     @_builtins.property
     def model(self) -> Global___ModelSelector: ...
     def __init__(
@@ -828,9 +874,10 @@ class SimilarMoviesResponse(_message.Message):
     MOVIES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
+    """The checkpoint that answered."""
     @_builtins.property
     def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedMovie]:
-        """Nearest first; score is the cosine of the ranking vectors; the movie itself is left out."""
+        """Nearest first; score is the cosine of the ranking vectors, -1 to 1; the movie itself is left out."""
 
     def __init__(
         self,

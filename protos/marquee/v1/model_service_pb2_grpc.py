@@ -67,14 +67,16 @@ class ModelServiceServicer:
     """
 
     def PredictRating(self, request, context):
-        """Predicts one rating.
+        """Predicts one rating. NOT_FOUND if the catalogue lacks the movie; FAILED_PRECONDITION (NO_RATINGS) if the model was
+        trained on data without ratings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchPredictRatings(self, request, context):
-        """Predicts many ratings in one call.
+        """Predicts many ratings in one call. A movie or a user who cannot be answered for costs his rows only; NO_RATINGS as
+        PredictRating.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,14 +90,14 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchTopK(self, request, context):
-        """Recommends movies to many users in one call.
+        """Recommends movies to many users in one call. One who cannot be answered for costs his row only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SimilarMovies(self, request, context):
-        """Finds the movies nearest to one movie.
+        """Finds the movies nearest to one movie. NOT_FOUND if the catalogue lacks it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

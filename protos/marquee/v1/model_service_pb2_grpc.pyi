@@ -3,7 +3,9 @@
 isort:skip_file
 What a user would rate and what to recommend.
 
-Errors follow AIP-193, as in feature_service.proto. UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo.
+Errors follow AIP-193, as in feature_service.proto. UNAVAILABLE and RESOURCE_EXHAUSTED carry google.rpc.RetryInfo. What
+breaks a limit or a rule beside a field is INVALID_ARGUMENT, and so is an absent field that is required; protos/README.md
+lists the reasons of the other codes. Ids are of 1 to 128 bytes of UTF-8, those of users without control characters.
 """
 
 from collections import abc as _abc
@@ -37,15 +39,19 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     PredictRating: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.PredictRatingRequest, _model_service_pb2.PredictRatingResponse]
-    """Predicts one rating."""
+    """Predicts one rating. NOT_FOUND if the catalogue lacks the movie; FAILED_PRECONDITION (NO_RATINGS) if the model was
+    trained on data without ratings.
+    """
     BatchPredictRatings: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.BatchPredictRatingsRequest, _model_service_pb2.BatchPredictRatingsResponse]
-    """Predicts many ratings in one call."""
+    """Predicts many ratings in one call. A movie or a user who cannot be answered for costs his rows only; NO_RATINGS as
+    PredictRating.
+    """
     TopK: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TopKRequest, _model_service_pb2.TopKResponse]
     """Recommends movies to one user."""
     BatchTopK: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.BatchTopKRequest, _model_service_pb2.BatchTopKResponse]
-    """Recommends movies to many users in one call."""
+    """Recommends movies to many users in one call. One who cannot be answered for costs his row only."""
     SimilarMovies: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SimilarMoviesRequest, _model_service_pb2.SimilarMoviesResponse]
-    """Finds the movies nearest to one movie."""
+    """Finds the movies nearest to one movie. NOT_FOUND if the catalogue lacks it."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -53,15 +59,19 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PredictRating: _aio.UnaryUnaryMultiCallable[_model_service_pb2.PredictRatingRequest, _model_service_pb2.PredictRatingResponse]  # type: ignore[assignment]
-    """Predicts one rating."""
+    """Predicts one rating. NOT_FOUND if the catalogue lacks the movie; FAILED_PRECONDITION (NO_RATINGS) if the model was
+    trained on data without ratings.
+    """
     BatchPredictRatings: _aio.UnaryUnaryMultiCallable[_model_service_pb2.BatchPredictRatingsRequest, _model_service_pb2.BatchPredictRatingsResponse]  # type: ignore[assignment]
-    """Predicts many ratings in one call."""
+    """Predicts many ratings in one call. A movie or a user who cannot be answered for costs his rows only; NO_RATINGS as
+    PredictRating.
+    """
     TopK: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TopKRequest, _model_service_pb2.TopKResponse]  # type: ignore[assignment]
     """Recommends movies to one user."""
     BatchTopK: _aio.UnaryUnaryMultiCallable[_model_service_pb2.BatchTopKRequest, _model_service_pb2.BatchTopKResponse]  # type: ignore[assignment]
-    """Recommends movies to many users in one call."""
+    """Recommends movies to many users in one call. One who cannot be answered for costs his row only."""
     SimilarMovies: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SimilarMoviesRequest, _model_service_pb2.SimilarMoviesResponse]  # type: ignore[assignment]
-    """Finds the movies nearest to one movie."""
+    """Finds the movies nearest to one movie. NOT_FOUND if the catalogue lacks it."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers from the towers, batching requests that arrive together."""
@@ -72,7 +82,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.PredictRatingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.PredictRatingResponse, _abc.Awaitable[_model_service_pb2.PredictRatingResponse]]:
-        """Predicts one rating."""
+        """Predicts one rating. NOT_FOUND if the catalogue lacks the movie; FAILED_PRECONDITION (NO_RATINGS) if the model was
+        trained on data without ratings.
+        """
 
     @_abc_1.abstractmethod
     def BatchPredictRatings(
@@ -80,7 +92,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.BatchPredictRatingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.BatchPredictRatingsResponse, _abc.Awaitable[_model_service_pb2.BatchPredictRatingsResponse]]:
-        """Predicts many ratings in one call."""
+        """Predicts many ratings in one call. A movie or a user who cannot be answered for costs his rows only; NO_RATINGS as
+        PredictRating.
+        """
 
     @_abc_1.abstractmethod
     def TopK(
@@ -96,7 +110,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.BatchTopKRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.BatchTopKResponse, _abc.Awaitable[_model_service_pb2.BatchTopKResponse]]:
-        """Recommends movies to many users in one call."""
+        """Recommends movies to many users in one call. One who cannot be answered for costs his row only."""
 
     @_abc_1.abstractmethod
     def SimilarMovies(
@@ -104,6 +118,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.SimilarMoviesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.SimilarMoviesResponse, _abc.Awaitable[_model_service_pb2.SimilarMoviesResponse]]:
-        """Finds the movies nearest to one movie."""
+        """Finds the movies nearest to one movie. NOT_FOUND if the catalogue lacks it."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
