@@ -126,6 +126,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert ran.err.splitlines()[-1].startswith(f"error: {tmp_path / 'file' / 'data'}: ")
 
 
+def test_a_disk_that_takes_no_more_is_one_message(tmp_path: Path) -> None:
+    """The system tells it of a file that is open already, without a name; nobody sees a traceback for it."""
+    (tmp_path / "ratings.csv").symlink_to("/dev/full")
+
+    ran = run("synthesize", tmp_path, "--users", 60, "--movies", 80, "--ratings", 1500)
+
+    assert ran.status == 2
+    assert ran.err.startswith("error: ")
+    assert "No space left on device" in ran.err
+
+
 def test_missing_data_ends_with_status_2(tmp_path: Path) -> None:
     """A folder that is not there is named."""
     ran = run("train", "--data", tmp_path / "nowhere", "--registry", tmp_path / "r")
@@ -179,7 +190,7 @@ def test_publish_sends_the_training_rows_and_all_sends_all(trained: Trained) -> 
     assert sum(len(history) for history in service.histories.values()) == 1500
     assert service.not_for_evaluation
     assert "1,350 entries (1,350 kept anew)" in ran.out
-    assert "(150 kept anew; 1,350 were there already, or newer ones in their place)" in ran_all.out
+    assert "(150 kept anew; 1,350 were there already, or histories are full of newer ones)" in ran_all.out
     assert "not for evaluation" in ran_all.out
 
 

@@ -72,7 +72,7 @@ def publish_command(
         sent = publish(channel, snapshot.data, rows, not_for_evaluation=all_rows, progress=progress)
         note = _keep(store, channel, snapshot.data, rows, progress) if kept else ""
     known = sent.num_entries - sent.num_applied
-    skipped = f"; {known:,} were there already, or newer ones in their place" if known else ""
+    skipped = f"; {known:,} were there already, or histories are full of newer ones" if known else ""
     typer.echo(
         f"published {snapshot.data.name} for {manifest.version}: {sent.num_movies:,} movies, {sent.num_profiles:,} "
         f"profiles, {sent.num_histories:,} histories with {sent.num_entries:,} entries ({sent.num_applied:,} kept "
