@@ -245,7 +245,9 @@ def _checkpoint_folder(path: Path) -> Path:
     registry = Registry(path)
     version = registry.label(STABLE)
     if version is None:
-        raise UnknownVersionError(f"{path} is neither a checkpoint nor a registry with one labelled {STABLE!r}")
+        raise UnknownVersionError(
+            f"{path} is neither a checkpoint nor a registry with one labelled {STABLE!r}; give the folder of a version"
+        )
     return registry.path_of(version)
 
 

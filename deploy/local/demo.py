@@ -14,9 +14,10 @@ from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
 from deploy.local.trainer_commands import make_available, run_trainer
 from two_tower.checkpoint import Checkpoint, load
-from two_tower.registry import Registry
+from two_tower.registry import STABLE, Registry
 
-MODELS = ("marquee", "two-tower-history")
+LABELS = {"marquee": STABLE, "two-tower-history": "two-tower-history"}
+"""By model. The first has the label that everything else looks for when it is told nothing else."""
 FOLDER = Path(".run/demo")
 
 
@@ -55,11 +56,11 @@ def demo(console: Console, data: str | None) -> None:
     FOLDER.mkdir(parents=True)
     registry = Registry(FOLDER / "registry")
     data = make_available(console, data, FOLDER / "data")
-    for model in MODELS:
+    for model, label in LABELS.items():
         run_trainer(
-            console, "train", "--data", data, "--registry", str(registry.path), "--model", model, "--label", model
+            console, "train", "--data", data, "--registry", str(registry.path), "--model", model, "--label", label
         )
-    checkpoints = [load(registry.path_of(registry.labels()[model])) for model in MODELS]
+    checkpoints = [load(registry.path_of(registry.labels()[label])) for label in LABELS.values()]
     stack = LocalStack.on_free_ports(FOLDER, registry.path)
     # Row 0 stands for the unknown.
     user_id = checkpoints[0].model.vocabularies()["users"][1]
@@ -71,8 +72,8 @@ def demo(console: Console, data: str | None) -> None:
             *("publish", "--registry", str(registry.path), "--checkpoint", checkpoints[0].version),
             *("--data", data, "--feature-service", stack.feature_address),
         )
-        for model in MODELS:
-            with stack.model_service(label=model):
+        for label in LABELS.values():
+            with stack.model_service(label=label):
                 asked = ("--model-service", stack.model_address, "--user", user_id)
                 run_trainer(console, "predict", *asked, "--movie", movie_id)
                 run_trainer(console, "topk", *asked, "-k", "10")
