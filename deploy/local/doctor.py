@@ -94,6 +94,12 @@ def proxy() -> Finding:
     return Finding(found is not None, found or "none", "for tests of several replicas: apt install haproxy")
 
 
+def load_generator() -> Finding:
+    """h2load, which asks when answers are measured."""
+    found = _version("h2load", "--version")
+    return Finding(found is not None, found or "none", "for make bench: apt install nghttp2-client")
+
+
 def compiler() -> Finding:
     """A C compiler, for a disk that is slow to sync and a clock that jumps."""
     found = shutil.which("gcc")
@@ -148,8 +154,8 @@ def real_data() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    *(python, torch, redis, node, docker, prometheus, browser, proxy, compiler, small_disks, open_files),
-    *(memory, disk, ports, real_data),
+    *(python, torch, redis, node, docker, prometheus, browser, proxy, load_generator, compiler),
+    *(small_disks, open_files, memory, disk, ports, real_data),
 )
 
 

@@ -37,7 +37,7 @@ def serve(console: Console, data: str | None) -> None:
         StackError: A step failed or a service ended; the message says which.
         KeyboardInterrupt: Somebody asked to stop; everything is stopped.
     """
-    folder = FOLDER if data is None else FOLDER / Path(data).resolve().name
+    folder = FOLDER if data is None else FOLDER.with_name(f"{FOLDER.name}-{Path(data).resolve().name}")
     registry = Registry(folder / "registry")
     stack = LocalStack(folder, registry.path, FEATURE_ADDRESS, MODEL_ADDRESS)
     data, version = prepare(console, registry, data)
