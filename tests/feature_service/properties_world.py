@@ -214,13 +214,13 @@ class World:
         reply = self._run(self._handlers.import_histories(make.import_histories(rows), _NO_CALL))
         return reply.num_applied, reply.num_unchanged, reply.user_versions
 
-    def export(self) -> tuple[dict[str, list[Watched]], dict[str, list[int]]]:
-        """Returns the events of each user, and the times of deletion of each digest, in pages of the smallest size."""
+    def export(self, entries_a_partition: int) -> tuple[dict[str, list[Watched]], dict[str, list[int]]]:
+        """Returns the events of each user, and the times of deletion of each digest, in pages of some size."""
         events: dict[str, list[Watched]] = defaultdict(list)
         deletions: dict[str, list[int]] = defaultdict(list)
         position, num_behind = "", 1
         while num_behind:
-            request = pb2.ExportEventsRequest(position=position, page_size=keys.NUM_PARTITIONS * 4)
+            request = pb2.ExportEventsRequest(position=position, page_size=keys.NUM_PARTITIONS * entries_a_partition)
             page = self._run(self._handlers.export_events(request, _NO_CALL))
             assert not page.gap
             position, num_behind = page.next_position, page.num_behind
