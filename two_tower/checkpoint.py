@@ -22,6 +22,7 @@ from two_tower.errors import (
     CorruptCheckpointError,
     ForeignCheckpointError,
     MismatchedCheckpointError,
+    RegistryError,
     SelfCheckError,
     UnknownModelError,
 )
@@ -107,6 +108,7 @@ def write(
 
     Raises:
         CheckpointError: The folder exists, or the model holds numbers that are not finite.
+        RegistryError: The folder cannot be written, for example because the disk is full.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors().items()}
     _refuse_not_finite(tensors)
@@ -144,6 +146,9 @@ def write(
         _sync(aside)
         aside.rename(folder)
         _sync(parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise RegistryError(f"checkpoint {version} cannot be written to {parent}: {error}") from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

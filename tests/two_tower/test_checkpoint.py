@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from two_tower.errors import (
     CorruptCheckpointError,
     ForeignCheckpointError,
     MismatchedCheckpointError,
+    RegistryError,
     SelfCheckError,
 )
 from two_tower.manifest import TrainingRecord
@@ -93,6 +95,22 @@ def test_a_checkpoint_is_never_overwritten(
         checkpoints.write(folder.parent, "v1", model, record, golden.make(model, movies, profiles, None, 0))
 
     assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_what_a_disk_does_not_take_is_told_and_removed(
+    tmp_path: Path, model: TwoTowerHistory, record: TrainingRecord, movies: MovieColumns, profiles: Profiles
+) -> None:
+    """A limit to the size of files stands in for a full disk: the reason is the system's, and nothing is left."""
+    answers = golden.make(model, movies, profiles, None, 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(RegistryError, match=r"v1 cannot be written.*File too large"):
+            checkpoints.write(tmp_path, "v1", model, record, answers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_are_not_finite_are_not_written(

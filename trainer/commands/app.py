@@ -1,5 +1,6 @@
 """Puts the commands together, and ends each with its exit status. Knows no command by what it does."""
 
+import errno
 import sys
 from typing import Any
 
@@ -24,6 +25,8 @@ from trainer.commands import (
 from trainer.errors import TrainerError
 from two_tower.errors import TwoTowerError
 
+_DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
 
 class _Commands(TyperGroup):
     """Shows what a person can act on as one message; everything else is a defect of ours and keeps its traceback."""
@@ -36,10 +39,12 @@ class _Commands(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(getattr(error, "exit_status", TrainerError.exit_status)) from error
         except OSError as error:
-            # With a file's name it is about the machine: a full disk, a folder that is none, a lack of rights.
-            if error.filename is None:
+            # With a file's name it is about the machine: a folder that is none, a lack of rights. So is a disk that
+            # takes no more, which is told by a file that is open already and has no name then.
+            if error.filename is None and error.errno not in _DISK_TAKES_NO_MORE:
                 raise
-            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            named = "" if error.filename is None else f"{error.filename}: "
+            print(f"error: {named}{error.strerror}", file=sys.stderr)
             raise typer.Exit(TrainerError.exit_status) from error
 
 
