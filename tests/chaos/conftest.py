@@ -1,18 +1,18 @@
 """The stack that drills break, a drill, and the table of drills at the end."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
 from tests.chaos.checkpoints import Trained, train_small
+from tests.chaos.drills import Recorder, drilled, print_table
 from tests.chaos.load import Load
 from tests.chaos.small_disk import Disk, small_disk
 from tests.chaos.stack import ChaosStack, running_stack
 from tests.chaos.truth import Truth, learn_truth
 
-_PROPERTY = "drill"
+_TABLE = "drills"
 Drill = Callable[[str], AbstractAsyncContextManager[Load]]
 
 
@@ -43,35 +43,29 @@ def truths() -> dict[int, Truth]:
 
 
 @pytest.fixture
-async def drill(stack: ChaosStack, truths: dict[int, Truth], record_property: Callable[[str, object], None]) -> Drill:
+async def drill(stack: ChaosStack, truths: dict[int, Truth], record_property: Recorder) -> Drill:
     """Runs a block under steady load, waits until all is well, and holds the counts to what was promised."""
     if id(stack) not in truths:
-        truths[id(stack)] = await learn_truth(stack)
+        truths[id(stack)] = await truth_of(stack)
     return drill_on(stack, truths[id(stack)], record_property)
 
 
-def drill_on(stack: ChaosStack, truth: Truth, record_property: Callable[[str, object], None]) -> Drill:
+async def truth_of(stack: ChaosStack) -> Truth:
+    """Asks a stack for all right answers, once both services are ready."""
+    await stack.features.until_ready()
+    await stack.model.until_ready()
+    data = stack.trained.snapshot.data
+    return await learn_truth(stack.features.address, stack.model.address, data.user_ids, data.movies.movie_ids)
+
+
+def drill_on(stack: ChaosStack, truth: Truth, record_property: Recorder) -> Drill:
     """Returns drills on a stack; their counts go into the table."""
 
     @asynccontextmanager
     async def run(name: str) -> AsyncIterator[Load]:
-        began = time.monotonic()
-        async with Load(stack, truth) as load:
+        load = Load(stack.to_features.address, stack.model.address, truth)
+        async with drilled(name, load, _TABLE, record_property):
             yield load
-            await load.until_well()
-            await load.finish()
-        row = {
-            "drill": name,
-            "seconds": f"{time.monotonic() - began:.0f}",
-            "sent": load.sent,
-            "answered": load.answered,
-            "refused": sum(load.refused.values()),
-            "refused with": ", ".join(f"{status} {count}" for status, count in load.refused.most_common()) or "-",
-            "lost": len(load.lost),
-        }
-        record_property(_PROPERTY, {column: str(value) for column, value in row.items()})
-        assert not load.lost, load.counts()
-        assert load.sent == load.answered + sum(load.refused.values())
         for process in (stack.features, stack.model):
             assert process.log.process.poll() is None, process.log.said()
             bugs = [line for line in process.log.events() if line["event"] == "internal_error"]
@@ -82,11 +76,4 @@ def drill_on(stack: ChaosStack, truth: Truth, record_property: Callable[[str, ob
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints the table of drills."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    rows = [row for report in reports for name, row in report.user_properties if name == _PROPERTY]
-    if not rows:
-        return
-    terminalreporter.section("drills", sep="-")
-    names = list(rows[0])
-    for cells in (names, ["---"] * len(names), *([row[name] for name in names] for row in rows)):
-        terminalreporter.write_line(f"| {' | '.join(cells)} |")
+    print_table(terminalreporter, _TABLE)

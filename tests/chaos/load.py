@@ -17,7 +17,6 @@ from marquee.client.model_client import ModelClient
 from marquee.v1 import feature_service_pb2 as fpb
 from marquee.v1 import feature_service_pb2_grpc
 
-from tests.chaos.stack import ChaosStack
 from tests.chaos.statuses import documented_reasons, is_documented
 from tests.chaos.truth import K, Truth
 from tests.feature_service import messages as make
@@ -51,14 +50,15 @@ class Load:
         latest_s: How long the slowest right answer took.
     """
 
-    def __init__(self, stack: ChaosStack, truth: Truth) -> None:
+    def __init__(self, features_address: str, model_address: str, truth: Truth) -> None:
         """Stores whom to ask, and what the answers are."""
         self.sent = 0
         self.answered = 0
         self.refused: Counter[str] = Counter()
         self.lost: list[str] = []
         self.latest_s = 0.0
-        self._stack = stack
+        self._features_address = features_address
+        self._model_address = model_address
         self._truth = truth
         self._reasons = documented_reasons()
         self._acknowledged: list[tuple[str, str]] = []
@@ -74,9 +74,9 @@ class Load:
 
     async def __aenter__(self) -> "Load":
         """Begins; returns once all is answered."""
-        self._channel = open_channel(self._stack.to_features.address)
+        self._channel = open_channel(self._features_address)
         self._features = feature_service_pb2_grpc.FeatureServiceStub(self._channel)
-        self._model = ModelClient(self._stack.model.address, timeout_s=DEADLINE_S)
+        self._model = ModelClient(self._model_address, timeout_s=DEADLINE_S)
         self._pairs = itertools.cycle(self._truth.ratings)
         self._movies = itertools.cycle(self._truth.movie_ids)
         self._ticking = asyncio.create_task(self._tick())

@@ -31,6 +31,7 @@ STREAM = "/marquee.v1.FeatureService/StreamChanges"
 FLOOD_S = 4.0
 NUM_IDLE = 5000
 NUM_DEAF = 200
+DEAF_AT_ONCE = 10
 NUM_CANCELLED = 2000
 # Of sockets and files that a service opens for reasons of its own meanwhile.
 SPARE_FILES = 40
@@ -83,10 +84,13 @@ async def test_clients_that_never_read(stack: ChaosStack, drill: Drill):
     async with drill("clients never read") as load, leaving_nothing(load, stack.model, stack.features):
         deaf = []
         for address, call in asked.items():
-            for _ in range(NUM_DEAF):
+            for number in range(NUM_DEAF):
                 _, writer = await connected(address)
                 writer.write(raw_http2.PREFACE + raw_http2.settings(window=0) + call)
                 deaf.append(writer)
+                # A few at a time: so many calls at once would be a flood, which is another drill.
+                if number % DEAF_AT_ONCE == 0:
+                    await load.until_answered(2)
         await load.until_answered(75)
         for writer in deaf:
             writer.transport.abort()

@@ -11,10 +11,9 @@ from marquee.v1 import feature_service_pb2 as pb2
 from marquee.v1 import feature_service_pb2_grpc
 
 from tests.chaos.checkpoints import Trained
-from tests.chaos.conftest import drill_on
+from tests.chaos.conftest import drill_on, truth_of
 from tests.chaos.moved_clock import MovedClock
 from tests.chaos.stack import ChaosStack, running_stack
-from tests.chaos.truth import learn_truth
 from tests.feature_service import messages as make
 
 COMPILER = shutil.which("gcc")
@@ -51,7 +50,7 @@ async def watch_now(stack: ChaosStack, user_id: str) -> int:
 
 async def test_clock_jumps(moved_stack: ChaosStack, clock: MovedClock, record_property: Callable[[str, object], None]):
     """Deadlines, answers and caches do not notice; events from further ahead than a day are refused one by one."""
-    drill = drill_on(moved_stack, await learn_truth(moved_stack), record_property)
+    drill = drill_on(moved_stack, await truth_of(moved_stack), record_property)
     found = {}
     async with drill("clocks jump by three days") as load:
         for ahead_s in (THREE_DAYS_S, -THREE_DAYS_S, 0):

@@ -8,7 +8,6 @@ from marquee.client.model_client import ModelClient
 from marquee.v1 import feature_service_pb2 as fpb
 from marquee.v1 import feature_service_pb2_grpc, user_pb2
 
-from tests.chaos.stack import ChaosStack
 from tests.feature_service import messages as make
 
 K = 10
@@ -35,17 +34,15 @@ class Truth:
     model_version: str
 
 
-async def learn_truth(stack: ChaosStack) -> Truth:
-    """Asks for all right answers, once both services are ready."""
-    await stack.features.until_ready()
-    await stack.model.until_ready()
-    user_ids = list(stack.trained.snapshot.data.user_ids)
-    movie_ids = list(stack.trained.snapshot.data.movies.movie_ids)
+async def learn_truth(
+    features_address: str, model_address: str, user_ids: Sequence[str], movie_ids: Sequence[str]
+) -> Truth:
+    """Asks two services that are ready for all right answers about these users and movies."""
     pairs = [(user_id, movie_ids[7 * row % len(movie_ids)]) for row, user_id in enumerate(user_ids)]
-    async with ModelClient(stack.model.address, timeout_s=_TIMEOUT_S) as model:
+    async with ModelClient(model_address, timeout_s=_TIMEOUT_S) as model:
         predicted = [await model.predict_rating(*pair) for pair in pairs]
         lists = {user_id: (await model.top_k(user_id, K)).movie_ids for user_id in user_ids}
-    async with open_channel(stack.features.address) as channel:
+    async with open_channel(features_address) as channel:
         features = feature_service_pb2_grpc.FeatureServiceStub(channel)
         request = make.users(*user_ids, view=fpb.USER_VIEW_FULL)
         stored = (await features.BatchGetUsers(request, timeout=_TIMEOUT_S)).users
