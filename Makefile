@@ -28,6 +28,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-ve
 $(RUNNABLE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Filling $(VENV): some 330 MB of wheels with the CPU build of PyTorch, a minute or two and no word meanwhile'
 	$(PIP_INSTALL) -e '.[feature,model,train]'
 	touch $@
 
@@ -166,8 +167,10 @@ bench-peers: setup peers ## What an answer costs beside Mosec, LitServe, Triton 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/beside_peers.py $(ARGS)
 
 .PHONY: bench-page
-bench-page: setup ## Write docs/performance.md again from benchmarks/results
+bench-page: setup ## Write the tables of docs/performance.md, docs/feature-store.md and README.md again from what was measured
 	$(BIN)/python benchmarks/performance_page.py
+	$(BIN)/python benchmarks/store_page.py
+	$(BIN)/python benchmarks/readme_tables.py
 
 .PHONY: bench-answers
 bench-answers: setup ## Answers through the RPCs equal the trainer's own evaluation; writes benchmarks/results
@@ -215,6 +218,7 @@ bench-store: setup feast ## What the store takes: memory a user, time of reads, 
 .PHONY: quality
 quality: setup libraries ## Build docs/quality.md again; about an hour, goes on where it was; needs MARQUEE_DATA
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py $(ARGS)
+	$(BIN)/python benchmarks/readme_tables.py
 
 .PHONY: bench-quality
 bench-quality: setup ## The quality that is promised on real data; takes what make quality fitted; needs MARQUEE_DATA

@@ -45,6 +45,7 @@ STEPS = (
     Step("topk_scaling.py"),
     Step("beside_peers.py", _SHORT, ("--smoke",)),
     Step("performance_page.py"),
+    Step("readme_tables.py"),
 )
 
 

@@ -21,13 +21,24 @@ def written(page: str, tables: Mapping[str, Callable[[dict[str, Any]], Iterator[
     """
     for name, table in tables.items():
         path = RESULTS / f"{name}.json"
-        begin, end = _BEGIN.format(name), _END.format(name)
-        if begin not in page or end not in page:
-            raise ValueError(f"the page lacks a line {begin.strip()} or {end.strip()}")
-        if path.exists():
-            before, _, rest = page.partition(begin)
-            page = before + begin + "".join(table(json.loads(path.read_text()))) + end + rest.partition(end)[2]
+        found = "".join(table(json.loads(path.read_text()))) if path.exists() else None
+        page = between_marks(page, name, found)
     return page
+
+
+def between_marks(page: str, name: str, text: str | None) -> str:
+    """Returns a page with a text between the marks of a name, or as it was if there is none.
+
+    Raises:
+        ValueError: The page lacks the marks.
+    """
+    begin, end = _BEGIN.format(name), _END.format(name)
+    if begin not in page or end not in page:
+        raise ValueError(f"the page lacks a line {begin.strip()} or {end.strip()}")
+    if text is None:
+        return page
+    before, _, rest = page.partition(begin)
+    return before + begin + text + end + rest.partition(end)[2]
 
 
 def head(titles: list[str]) -> Iterator[str]:

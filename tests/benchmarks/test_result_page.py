@@ -6,9 +6,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks import performance_page, result_page, store_page
+from benchmarks import performance_page, readme_tables, result_page, store_page
 
 PAGE = "before\n<!-- speed -->\nold\n<!-- end of speed -->\nafter\n"
+QUALITY = """
+### toy, `random:0.1`
+
+|  | RMSE | NDCG@10 |
+| --- | ---: | ---: |
+| `marquee` | **0.9** | 0.2 |
+| `lists-only` | - | **0.3** |
+| `other` | 1.0 | 0.1 |
+
+text
+"""
 
 
 def table(result: dict[str, Any]) -> Iterator[str]:
@@ -47,3 +58,27 @@ def test_every_table_has_its_place(page, tmp_path, monkeypatch):
     text = page.PAGE.read_text()
 
     assert result_page.written(text, page.TABLES) == text
+
+
+def test_the_front_page_says_what_was_measured_last():
+    """`make bench-page` writes its tables again."""
+    page = readme_tables.PAGE.read_text(encoding="utf-8")
+
+    assert page == readme_tables.renewed(page)
+
+
+def test_figures_are_read_from_the_page_of_quality():
+    """By contender and metric, without its marks; what was not measured is not there."""
+    found = readme_tables.quality_rows(QUALITY, "toy", "random:0.1")
+
+    assert found == {
+        "marquee": {"RMSE": 0.9, "NDCG@10": 0.2},
+        "lists-only": {"NDCG@10": 0.3},
+        "other": {"RMSE": 1.0, "NDCG@10": 0.1},
+    }
+
+
+def test_a_comparison_that_is_not_there_is_told_of():
+    """Rather than shown with figures of another one."""
+    with pytest.raises(ValueError, match=r"no table of toy, leave-last"):
+        readme_tables.quality_rows(QUALITY, "toy", "leave-last")

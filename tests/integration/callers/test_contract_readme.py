@@ -1,4 +1,4 @@
-"""The examples in protos/README.md run as they stand, and its table names every RPC."""
+"""The examples in protos/README.md and README.md run as they stand, and its table names every RPC."""
 
 import asyncio
 import re
@@ -12,6 +12,7 @@ from marquee.v1 import feature_service_pb2, model_admin_pb2, model_service_pb2
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
 FRONT_PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = pytest.mark.parametrize("page", [README, FRONT_PAGE], ids=["protos/README.md", "README.md"])
 
 
 class Serving(Protocol):
@@ -43,7 +44,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [README, FRONT_PAGE], ids=["protos/README.md", "README.md"])
+@PAGES
 async def test_the_python_example_prints_a_rating_and_recommendations(
     page: str, project: Path, three_movies: Serving
 ) -> None:
@@ -56,10 +57,13 @@ async def test_the_python_example_prints_a_rating_and_recommendations(
     assert (code, output.splitlines()) == (0, ["2.00 stars", "3 3.0", "2 2.0", "1 1.0"])
 
 
-async def test_the_example_of_the_client_prints_a_rating_and_titles(project: Path, three_movies: Serving) -> None:
+@PAGES
+async def test_the_example_of_the_client_prints_a_rating_and_titles(
+    page: str, project: Path, three_movies: Serving
+) -> None:
     """The client stands beside the stubs, and is as short as they are."""
     script = project / "ask.py"
-    example = block("python", without="ModelServiceStub").replace("localhost:50052", three_movies.address)
+    example = block("python", page, without="ModelServiceStub").replace("localhost:50052", three_movies.address)
     script.write_text(example, encoding="utf-8")
 
     code, output = await run(sys.executable, script, project)
