@@ -191,8 +191,9 @@ def main() -> None:
                 "build_cpu_s": round(time.process_time() - began, 1),
                 "mib": round(index.size_bytes / 2**20, 1),
                 "movies_mib": round(num_movies * (DIMENSIONS + 1) * 4 / 2**20, 1),
-                "groups_and_recall_by_depth": {
-                    str(depth): [each.num_groups, round(each.recall, 4)] for depth, each in index.depths.items()
+                "groups_scored_per_movie_and_recall_by_depth": {
+                    str(depth): [each.num_groups, each.scored_per_movie, round(each.recall, 4)]
+                    for depth, each in index.depths.items()
                 },
             }
             console.print(figures[f"{num_movies} movies, index"])

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_service.indexed_scorer import UnreachableRecallError
+from model_service.indexed_scorer import Look, UnreachableRecallError
 from two_tower.top_k import MovieMatrix
 
 _log = structlog.get_logger(__name__)
@@ -42,9 +42,12 @@ _TRAINED_ON = 64
 _ROUNDS = 8
 """Of k-means; its own default of 10 finds no better groups."""
 
-_PROPOSED_PER_MOVIE = 4
-_PROPOSED_AT_LEAST = 100
-"""Codes err, so more movies are proposed than are wanted, and scored exactly."""
+_SCORED_PER_MOVIE = (1.0, 1.5, 2.0, 3.0, 4.0)
+_SCORED_AT_LEAST = 100
+"""Codes err, so more movies are proposed than are wanted, and scored exactly: as few as the recall allows."""
+
+_STEPS_PER_OCTAVE = 4
+"""Numbers of proposals that are asked for: at most a quarter more than a row needs."""
 
 _SKETCH_SIZE = 4
 _SKETCH_TOLERANCE = 1e-3
@@ -63,10 +66,12 @@ class Depth:
 
     Attributes:
         num_groups: That are looked at.
+        scored_per_movie: Movies that are scored for each one wanted, beside some for each list.
         recall: Share of the best movies that were found, measured.
     """
 
     num_groups: int
+    scored_per_movie: float
     recall: float
 
 
@@ -133,8 +138,11 @@ class FaissIndex:
         built.depths = built._measure(movies, users, min_recall)
         if not built.depths:
             raise UnreachableRecallError(f"looking at all {num_groups} groups finds less than {min_recall:g}")
-        told = {depth: (each.num_groups, round(each.recall, 4)) for depth, each in built.depths.items()}
-        _log.info("index", num_movies=num_movies, num_groups=num_groups, groups_and_recall_by_depth=told)
+        told = {
+            depth: (each.num_groups, each.scored_per_movie, round(each.recall, 4))
+            for depth, each in built.depths.items()
+        }
+        _log.info("index", num_movies=num_movies, num_groups=num_groups, depths=told)
         return built
 
     @property
@@ -142,15 +150,23 @@ class FaissIndex:
         """What it takes of memory."""
         return int(_FAISS.serialize_index(self._index).nbytes) + self._sketch.nbytes
 
-    @property
-    def deepest(self) -> float:
-        """How deep a search may reach."""
-        return max(self.depths) * _DEEPER
+    def look_for(self, k: int, num_excluded: int, depth: float) -> Look | None:
+        """Decides as `CandidateIndex.look_for` says."""
+        for each, reached in self.depths.items():
+            if each * _DEEPER >= depth:
+                num_scored = _num_scored(k, reached.scored_per_movie)
+                return Look(reached.num_groups, _rounded(num_scored + num_excluded), num_scored)
+        return None
 
-    def propose(self, user: NDArray[np.float32], k: int, depth: float, allowed: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def propose(self, users: NDArray[np.float32], look: Look, allowed: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Proposes as `CandidateIndex.propose` says."""
-        reached = next(self.depths[each] for each in self.depths if each * _DEEPER >= depth)
-        return self._look(user, _PROPOSED_PER_MOVIE * k + _PROPOSED_AT_LEAST, reached.num_groups, allowed)
+        # What the index was built without is never proposed; faiss reads no bit beyond those of its own movies.
+        selector = _FAISS.IDSelectorBitmap(allowed)
+        wanted = _FAISS.SearchParametersIVF(sel=selector, nprobe=look.num_groups)
+        asked = _with_biases(users, np.ones(len(users), np.float32))  # [B, D']
+        _, numbers = self._index.search(asked, min(look.num_proposed, self._num_movies), params=wanted)
+        proposed: NDArray[np.int64] = numbers  # [B, P]
+        return proposed
 
     def stale(self, movies: MovieMatrix) -> NDArray[np.int64]:
         """Compares as `CandidateIndex.stale` says."""
@@ -160,40 +176,54 @@ class FaissIndex:
         changed = (now[:both] - self._sketch[:both]).abs().amax(dim=-1) > _SKETCH_TOLERANCE * reach  # [both]
         return np.concatenate([np.flatnonzero(changed.numpy()), np.arange(both, len(now))]).astype(np.int64)
 
-    def _look(
-        self, user: NDArray[np.float32], num: int, num_groups: int, allowed: NDArray[np.uint8]
-    ) -> NDArray[np.int64]:
-        # What the index was built without is never proposed; faiss reads no bit beyond those of its own movies.
-        selector = _FAISS.IDSelectorBitmap(allowed)
-        wanted = _FAISS.SearchParametersIVF(sel=selector, nprobe=num_groups)
-        asked = _with_biases(user[None], np.ones(1, np.float32))
-        _, numbers = self._index.search(asked, min(num, self._num_movies), params=wanted)
-        proposed: NDArray[np.int64] = numbers[0]
-        return proposed[proposed >= 0]
-
     def _measure(self, movies: MovieMatrix, users: NDArray[np.float32], min_recall: float) -> dict[int, Depth]:
         """Returns for each depth the least number of groups that reaches the recall; deeper ones need more."""
         depths = [depth for depth in DEPTHS if depth <= self._num_movies] or [self._num_movies]
         bars = _scores_at(movies, users, depths)  # [Q, depths]
-        vectors, biases = movies.vectors.numpy(), movies.biases.numpy()  # [M, D], [M]
         everything = np.full(self._num_movies // 8 + 1, 255, np.uint8)
         measured: dict[int, Depth] = {}
         num_groups = 1
         for depth, bar in zip(depths, bars.T, strict=True):
-            num = _PROPOSED_PER_MOVIE * depth + _PROPOSED_AT_LEAST
+            widths = [_num_scored(depth, each) for each in _SCORED_PER_MOVIE]
             while True:
-                found = 0
-                for user, lowest in zip(users, bar, strict=True):
-                    proposed = self._look(user, num, num_groups, everything)
-                    found += min(depth, int((vectors[proposed] @ user + biases[proposed] >= lowest).sum()))
-                recall = found / (depth * len(users))
-                if recall >= min_recall:
-                    measured[depth] = Depth(num_groups, recall)
+                proposed = self.propose(users, Look(num_groups, widths[-1], widths[-1]), everything)  # [Q, P]
+                recalls = _recalls(movies, users, proposed, bar, depth, widths)
+                if recalls[-1] >= min_recall:
+                    fewest = next(place for place, recall in enumerate(recalls) if recall >= min_recall)
+                    measured[depth] = Depth(num_groups, _SCORED_PER_MOVIE[fewest], recalls[fewest])
                     break
                 if num_groups >= self._index.nlist:
                     return measured
                 num_groups = min(self._index.nlist, max(num_groups + 1, int(num_groups * _MORE_GROUPS)))
         return measured
+
+
+def _num_scored(k: int, per_movie: float) -> int:
+    return int(per_movie * k) + _SCORED_AT_LEAST
+
+
+def _rounded(num: int) -> int:
+    """Returns the next of a few numbers, so that rows with about as many exclusions are looked up together."""
+    step = max(1, (1 << num.bit_length()) // _STEPS_PER_OCTAVE // 2)
+    return -(-num // step) * step
+
+
+def _recalls(
+    movies: MovieMatrix,
+    users: NDArray[np.float32],
+    proposed: NDArray[np.int64],
+    bar: NDArray[np.float32],
+    depth: int,
+    widths: Sequence[int],
+) -> list[float]:
+    """Returns the share of the best movies, those that reach the users' bars, among so many of the first proposed."""
+    vectors, biases = movies.vectors.numpy(), movies.biases.numpy()  # [M, D], [M]
+    found = np.zeros(len(widths), np.int64)
+    for user, numbers, lowest in zip(users, proposed, bar, strict=True):
+        reached = (vectors.take(numbers, axis=0) @ user + biases[numbers] >= lowest) & (numbers >= 0)  # [P]
+        # More than are wanted reach the bar where scores are equal.
+        found += [min(depth, int(np.count_nonzero(reached[:width]))) for width in widths]
+    return [int(each) / (depth * len(users)) for each in found]
 
 
 def _with_biases(vectors: NDArray[np.float32], biases: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,9 +3,14 @@
 An index proposes candidates; they are scored as everywhere else, so an answer differs from the exact one in what it
 lacks at most, never in a score or in what it may hold. How deep in the list of all movies an answer reaches decides how
 much the index must look at: k movies, beside those that the row excludes, of the share that its filter lets through.
+Rows that share a filter and want the index to look equally far are looked up at once; what a row excludes is dropped
+from what was proposed to it, of which there is as much more. How far is decided by the row alone: it is answered alike
+alone and in a batch.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,33 +20,52 @@ from torch import Tensor
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, Ranked, Scorer, best_of
 
-_FEW = 200
-"""Candidates that are summed in float64 as quickly as they are looked through."""
+_FLOATS_AT_ONCE = 1 << 18
+"""Of candidate vectors that are gathered and scored at once: 1 MiB, which a cache holds."""
 
 
 class UnreachableRecallError(Exception):
     """No index of these movies finds the share of the best ones that is wanted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How much an index looks at for a row.
+
+    Attributes:
+        num_groups: Of movies that are looked at.
+        num_proposed: Movies that are proposed, of those that a filter lets through.
+        num_scored: Of these, how many of those that are not excluded are worth a score.
+    """
+
+    num_groups: int
+    num_proposed: int
+    num_scored: int
+
+
 class CandidateIndex(Protocol):
     """Proposes movies of the matrix that it was built of."""
 
-    @property
-    def deepest(self) -> float:
-        """How deep into the list of all movies a search may reach."""
-        ...
-
-    def propose(self, user: NDArray[np.float32], k: int, depth: float, allowed: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns candidates for the best `k` allowed movies.
+    def look_for(self, k: int, num_excluded: int, depth: float) -> Look | None:
+        """Returns how much must be looked at; None if no search reaches so deep.
 
         Args:
-            user: float32 [D]
             k: Movies wanted.
-            depth: How deep into the list of all movies the k allowed ones reach, at most `deepest`.
+            num_excluded: Movies that may be proposed although they are not wanted.
+            depth: How deep into the list of all movies the k wanted ones reach.
+        """
+        ...
+
+    def propose(self, users: NDArray[np.float32], look: Look, allowed: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns candidates for the best allowed movies, those first that seem best.
+
+        Args:
+            users: float32 [B, D]
+            look: How much to look at.
             allowed: One bit a movie, the first in the lowest bit. uint8 [ceil(M / 8)]
 
         Returns:
-            Distinct catalogue numbers, fewer than k if the index found no more. int64 [C]
+            Catalogue numbers, distinct in a row, and -1 behind them where the index found fewer. int64 [B, P]
         """
         ...
 
@@ -76,13 +100,13 @@ class IndexedScorer:
         """Ranks as `Scorer.rank` says, but that a list may lack movies that the index did not find."""
         found: dict[int, Ranked] = {}
         if movies is self._movies:
-            masks = [self._prepare(mask) for mask in permitted.masks]
             user_vectors = users.numpy()  # [B, D]
-            margins = movies.margin(np.linalg.norm(user_vectors.astype(np.float64), axis=-1))  # [B]
-            for row, k in enumerate(ks):
-                candidates = self._candidates(user_vectors[row], k, permitted, row, *masks[permitted.mask_of_row[row]])
-                if candidates is not None:
-                    found[row] = self._best_of(user_vectors[row], k, candidates, margins[row])
+            for mask, groups in self._divided(ks, permitted).items():
+                bits = self._bits_of(permitted.masks[mask])
+                for (k, look), rows in groups.items():
+                    proposed = self._index.propose(user_vectors[rows], look, bits)  # [b, P]
+                    candidates = self._candidates(proposed, look, permitted, rows)
+                    found.update(self._best(user_vectors, rows, *candidates, k))
         left = [row for row in range(len(ks)) if row not in found]
         self.num_exact += len(left)
         if left:
@@ -96,46 +120,84 @@ class IndexedScorer:
         """Scores as `Scorer.score_pairs` says."""
         return self._exact.score_pairs(users, movies, positions, numbers)
 
-    def _prepare(self, mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int]:
-        """Returns the bits that the index may look at, and how many movies the mask allows."""
+    def _divided(self, ks: Sequence[int], permitted: Permitted) -> dict[int, dict[tuple[int, Look], list[int]]]:
+        """Returns the rows that are looked up together, by mask and by what they want; not those out of reach."""
+        num_allowed = [int(np.count_nonzero(mask)) for mask in permitted.masks]  # [F]
+        num_excluded = np.bincount(permitted.excluded_rows, minlength=len(ks)).tolist()  # [B]
+        num_movies = self._movies.vectors.shape[0]
+        divided: dict[int, dict[tuple[int, Look], list[int]]] = defaultdict(lambda: defaultdict(list))
+        for row, (k, mask) in enumerate(zip(ks, permitted.mask_of_row.tolist(), strict=True)):
+            depth = (k + num_excluded[row]) * num_movies / max(num_allowed[mask], 1)
+            look = self._index.look_for(k, num_excluded[row], depth)
+            if look is not None:
+                divided[mask][k, look].append(row)
+        return divided
+
+    def _bits_of(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Returns the bits that the index may look at: none of what it knows as it was."""
         bits: NDArray[np.uint8] = np.packbits(mask, bitorder="little")
-        _clear(bits, self._stale)
-        return bits, int(np.count_nonzero(mask))
+        # One after the other, since two movies may share a byte.
+        np.bitwise_and.at(bits, self._stale >> 3, ~(np.uint8(1) << (self._stale & 7).astype(np.uint8)))
+        return bits
 
     def _candidates(
-        self,
-        user: NDArray[np.float32],
-        k: int,
-        permitted: Permitted,
-        row: int,
-        bits: NDArray[np.uint8],
-        num_allowed: int,
-    ) -> NDArray[np.int64] | None:
-        """Returns what may be answered to a row, ascending; None if the index does not reach so deep."""
-        excluded = permitted.excluded_of_row(row)
-        depth = (k + len(excluded)) * len(self._movies.vectors) / max(num_allowed, 1)
-        if depth > self._index.deepest:
-            return None
-        if len(excluded):
-            bits = bits.copy()
-            _clear(bits, excluded)
-        proposed = self._index.propose(user, k, depth, bits)
+        self, proposed: NDArray[np.int64], look: Look, permitted: Permitted, rows: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns what may be answered to some rows of one mask: places within `rows` and numbers, ascending. [C]."""
+        num_movies = self._movies.vectors.shape[0]
+        own = permitted.take(rows)
+        excluded = np.sort(own.excluded_rows * num_movies + own.excluded_numbers)  # [X]
+        places = np.arange(len(rows))[:, None]  # [b, 1]
+        keys = places * num_movies + proposed  # [b, P]
+        good = (proposed >= 0) & ~_among(keys, excluded)
+        good &= np.cumsum(good, axis=-1) <= look.num_scored
+        found = keys[good]  # [C]
         if len(self._stale):
-            stale = self._stale[permitted.masks[permitted.mask_of_row[row]][self._stale]]
-            proposed = np.concatenate([proposed, np.setdiff1d(stale, excluded)])
-        # As many as are wanted lie deeper than the index looked; it was measured on average, not for this row.
-        return np.sort(proposed) if len(proposed) >= k else None
+            stale = self._stale[permitted.masks[permitted.mask_of_row[rows[0]]][self._stale]]
+            beside = (places * num_movies + stale).ravel()
+            found = np.concatenate([found, beside[~_among(beside, excluded)]])
+        return np.divmod(np.sort(found), num_movies)
 
-    def _best_of(self, user: NDArray[np.float32], k: int, candidates: NDArray[np.int64], margin: np.float64) -> Ranked:
-        """Returns the best candidates; only those that may be among them are worth a sum in float64."""
+    def _best(
+        self,
+        users: NDArray[np.float32],
+        rows: Sequence[int],
+        places: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        k: int,
+    ) -> Iterator[tuple[int, Ranked]]:
+        """Yields the rows for which enough was found, each with the best of its candidates."""
         vectors, biases = self._movies.vectors.numpy(), self._movies.biases.numpy()  # [M, D], [M]
-        if len(candidates) > max(k, _FEW):
-            scores = vectors.take(candidates, axis=0) @ user + biases[candidates]  # [C]
-            kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-            candidates = candidates[scores >= kth - margin]
-        return best_of(user, vectors, biases, candidates, k)
+        margins = self._movies.margin(np.linalg.norm(users[rows].astype(np.float64), axis=-1))  # [b]
+        bounds = np.searchsorted(places, np.arange(len(rows) + 1)).tolist()
+        at_once = max(1, _FLOATS_AT_ONCE // (vectors.shape[-1] * max(1, len(places) // len(rows))))
+        for first in range(0, len(rows), at_once):
+            last = min(first + at_once, len(rows))
+            some = numbers[bounds[first] : bounds[last]]
+            gathered, added = vectors.take(some, axis=0), biases[some]  # [c, D], [c]
+            for place in range(first, last):
+                start, stop = bounds[place], bounds[place + 1]
+                # As many as are wanted lie deeper than the index looked; it was measured on average, not for this row.
+                if stop - start >= k:
+                    within = slice(start - bounds[first], stop - bounds[first])
+                    user, row = users[rows[place]], rows[place]
+                    best = _best_of(user, gathered[within], added[within], k, margins[place])
+                    yield row, Ranked(numbers[start:stop][best.numbers], best.scores)
 
 
-def _clear(bits: NDArray[np.uint8], numbers: NDArray[np.int64]) -> None:
-    # One after the other, since two movies may share a byte.
-    np.bitwise_and.at(bits, numbers >> 3, ~(np.uint8(1) << (numbers & 7).astype(np.uint8)))
+def _best_of(
+    user: NDArray[np.float32], vectors: NDArray[np.float32], biases: NDArray[np.float32], k: int, margin: np.float64
+) -> Ranked:
+    """Returns the places of the best candidates; only those that may be among them are worth a sum in float64."""
+    scores = vectors @ user  # [C]
+    scores += biases
+    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return best_of(user, vectors, biases, np.flatnonzero(scores >= kth - margin), k)
+
+
+def _among(keys: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tells which keys are listed, in ascending order."""
+    if not len(listed):
+        return np.zeros(keys.shape, np.bool_)
+    found: NDArray[np.bool_] = listed[np.searchsorted(listed[:-1], keys)] == keys
+    return found

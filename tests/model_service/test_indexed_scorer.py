@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_service.faiss_index import FaissIndex
-from model_service.indexed_scorer import IndexedScorer, UnreachableRecallError
+from model_service.indexed_scorer import IndexedScorer, Look, UnreachableRecallError
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, TorchScorer
 
@@ -88,6 +88,38 @@ def test_scores_and_order_are_those_of_exact_lists(scorer, movies, users):
     assert alone.numbers.tolist() == found[7].numbers.tolist()
 
 
+def test_a_row_is_answered_alike_alone_and_in_a_batch(scorer, movies, users):
+    """Whoever else is looked up with it, however much they have seen, and whatever they want."""
+    rng = np.random.default_rng(7)
+    excluded = [np.sort(rng.choice(NUM_MOVIES, rng.integers(0, 400), replace=False)) for _ in range(60)]
+    ks = rng.choice([1, 10, 40], 60).tolist()
+    together = scorer.rank(users, movies, ks, permit([np.ones(NUM_MOVIES, np.bool_)], [0] * 60, excluded))
+
+    for row in range(60):
+        mine = permit([np.ones(NUM_MOVIES, np.bool_)], [0], [excluded[row]])
+        [alone] = scorer.rank(users[row : row + 1], movies, [ks[row]], mine)
+        assert alone.numbers.tolist() == together[row].numbers.tolist()
+        assert alone.scores.tolist() == together[row].scores.tolist()
+
+
+def test_movies_with_equal_scores_stand_by_number(movies, users):
+    """In whatever order the index proposes them."""
+
+    class FindsThree:
+        def look_for(self, k, num_excluded, depth):
+            return Look(1, 3, 3)
+
+        def propose(self, users, look, allowed):
+            return np.array([[9, 5, 7]] * len(users))
+
+    same = matrix_of(np.ones((20, DIMENSIONS), np.float32), np.zeros(20))
+    scorer = IndexedScorer(FindsThree(), same, NONE, TorchScorer())
+
+    found = scorer.rank(users[:2], same, [2, 3], everything(2, 20))
+
+    assert [each.numbers.tolist() for each in found] == [[5, 7], [5, 7, 9]]
+
+
 def test_filters_and_exclusions_hold_and_lists_stay_full(scorer, movies, users):
     """Whether much passes or little: never a movie that may not be answered, never fewer than are wanted and pass."""
     rng = np.random.default_rng(4)
@@ -124,10 +156,11 @@ def test_an_index_that_finds_too_few_is_not_believed(movies, users):
     """Rows for which it proposes fewer movies than are wanted are ranked exactly."""
 
     class FindsTwo:
-        deepest = 1000.0
+        def look_for(self, k, num_excluded, depth):
+            return Look(1, 4, 4)
 
-        def propose(self, user, k, depth, allowed):
-            return np.array([5, 9])
+        def propose(self, users, look, allowed):
+            return np.array([[9, 5, -1, -1]] * len(users))
 
     scorer = IndexedScorer(FindsTwo(), movies, NONE, TorchScorer())
 
