@@ -122,6 +122,10 @@ test-properties: setup ## The store against its plain-Python model, hundreds of 
 	MARQUEE_TEST_REDIS=cluster MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
 	  $(BIN)/pytest tests/feature_service/test_properties.py --timeout 3600 $(ARGS)
 
+.PHONY: reload-smoke
+reload-smoke: setup ## Swap ten models under load; no answer fails or is of another version than it says (a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reload.py --quick
+
 .PHONY: test-gpu
 test-gpu: setup ## The tests that want a GPU; without one they are skipped, and say so
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/gpu tests/two_tower tests/model_service -k 'cuda or gpu' $(ARGS)

@@ -12,7 +12,7 @@ score is not that of the version it names; if it is of an older version than one
 
 It fails if an answer is wrong or a version never answered; and unless --quick, if the 99th percentile is above 1.3 of
 that without swaps, or memory after the last swap is more than 1% above that after the tenth (medians of five). --quick
-swaps ten small models in half a minute, tells what it saw and writes nothing.
+swaps ten small models in a minute under a load that any machine bears, tells what it saw and writes nothing.
 """
 
 import argparse
@@ -64,6 +64,7 @@ QUICK_DATA = SynthesisPlan(num_users=300, num_movies=400, num_ratings=8_000, see
 NUM_MODELS = 4
 NUM_PAIRS = 512
 SHARE_OF_CAPACITY = 0.5
+QUICK_PER_S = 50.0
 # As many as a server of any speed lets wait before it begins to refuse: service_runtime/pending_calls.py.
 NUM_CALLERS = 32
 RATE = "/marquee.v1.ModelService/PredictRating"
@@ -204,7 +205,9 @@ def main() -> None:
         service.wait_until_serving(180)
         assert service.pid is not None
         expected = expected_scores(address, fresh, pairs)
-        per_s = SHARE_OF_CAPACITY * capacity_per_s(address, pairs, 2 if given.quick else 10)
+        # Half of what a busy machine could do a moment ago may be more than it can do now; what it then refuses is not
+        # the doing of swaps.
+        per_s = QUICK_PER_S if given.quick else SHARE_OF_CAPACITY * capacity_per_s(address, pairs, 10)
         warming = len(fresh.names)
         blocks = -(-swaps // SWAPS_IN_A_BLOCK)
         at_most_s = 60 + 1.5 * (swaps * every_s + (blocks + 1) * quiet_s)
