@@ -23,7 +23,8 @@ _HEAD = """# Metrics
 What each process tells Prometheus, on the port that `FEATURE_METRICS_LISTEN`, `MODEL_METRICS_LISTEN` or
 `trainer rebuild --metrics` names. Written by `python -m tests.metrics_page`; a test compares. Beside them stand
 `process_*` and `python_*`, which prometheus_client tells of every process. Histograms have `_bucket`, `_sum` and
-`_count`.
+`_count`. With `MODEL_WORKERS` above 1 there are also `marquee_process_workers`, the workers that run, and
+`marquee_process_worker_deaths_total`.
 """
 _HELP = re.compile(r"^# HELP (marquee_\w+) (.*)$", re.MULTILINE)
 _TYPE = re.compile(r"^# TYPE (marquee_\w+) (\w+)$", re.MULTILINE)
