@@ -1,5 +1,6 @@
 """Fits a weighted linear map from content features to vectors. Knows features and targets; knows no movie or user."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +42,23 @@ def fit_content_ridge(
     errors = (targets - design @ coefficients) / np.maximum(1 - leverage, 1e-6)[:, None]
     variances = (weights[:, None] * errors**2).sum(0) / max(float(weights.sum()), 1e-12)
     return ContentRidge(coefficients.astype(np.float32), variances)
+
+
+def choose_content_ridge(
+    features: NDArray[np.float32],
+    targets: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    ridges: Sequence[float],
+    importances: NDArray[np.floating],
+) -> ContentRidge:
+    """Returns the map whose errors on rows that were left out are least, of those that some penalties give.
+
+    Args:
+        features: [n, F]
+        targets: [n, T]
+        weights: How much each row counts, not all 0. [n]
+        ridges: The penalties to choose from, at least one.
+        importances: How much a squared error of each target counts. [T]
+    """
+    maps = [fit_content_ridge(features, targets, weights, ridge) for ridge in ridges]
+    return min(maps, key=lambda made: float(made.left_out_variances @ importances))

@@ -71,7 +71,8 @@ class Options:
         measured_deviations: Whether a clone of the rating head, fitted to most of the rows, says how wide deviations
             must be; it takes the head's time again. None: below 300,000 ratings, beyond which what the model believes
             holds (docs/experiments.md, 2026-11-22).
-        content_ridge: λ of the ridges that make a movie from content, above 0.
+        content_ridge: λ of the ridges that make a movie from content, above 0. None: 10 for retrieval vectors; for
+            rating vectors that of `trainer.fits.marquee_rating.CONTENT_RIDGES` which foretells left out movies best.
         threads: Processor threads of torch while the model is trained, 1 or more. Each number of threads rounds
             otherwise, so the same seed gives the same model only with the same number. A second one brings nothing to
             the tower and costs tenfold on a busy machine, where threads wait for each other: docs/experiments.md,
@@ -120,5 +121,5 @@ class Options:
     untimed_ridge: float = field(default=300.0, metadata={"low": 1e-3, "high": 1e9})
     untimed_movies: int = field(default=8000, metadata={"low": 1, "high": 50000})
     measured_deviations: bool | None = None
-    content_ridge: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e9})
+    content_ridge: float | None = field(default=None, metadata={"low": 1e-3, "high": 1e9})
     threads: int = field(default=1, metadata={"low": 1, "high": 1024})

@@ -36,6 +36,9 @@ _POPULARITY_OF_NOBODY = 1e-4
 """Of a head whose scores are no logarithms: popularity and profile order the list of a user without history, far below
 any score of one."""
 
+_CONTENT_RIDGE = 10.0
+"""λ of the map from content to ranking vectors, in movies. Others were not tried."""
+
 _MAX_CUTS = 30
 """More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
 
@@ -87,7 +90,7 @@ def fit_ranking_head(
         content,
         np.concatenate([head.vectors, head.biases[:, None]], axis=1),
         head.ranked.astype(np.float64),
-        options.content_ridge,
+        _given(options.content_ridge, _CONTENT_RIDGE),
     )
     vectors, biases = _make_others(head, content, counts, from_content.coefficients)
     tensors = {

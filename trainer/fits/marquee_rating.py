@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.fits.biases import fit_damped_biases
 from trainer.fits.compression import compress
-from trainer.fits.content_ridge import fit_content_ridge
+from trainer.fits.content_ridge import choose_content_ridge
 from trainer.fits.factorisation_machine import MachineConfig
 from trainer.fits.item_autoencoder import AutoencoderConfig
 from trainer.fits.marquee_options import Options
@@ -25,8 +25,8 @@ MACHINE_STAGE = "factorisation machine"
 MANY_RATINGS = 300_000
 """Between MovieLens latest-small (100,836) and MovieLens 1M: the recipe's constants differ on the two sides."""
 
-_CONTENT_DAMPING = 10.0
-"""Ratings at which a movie counts half in the content map: a rarer one's vector is mostly prior."""
+CONTENT_RIDGES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""λ of the content map, in movies, from which the errors on left out movies choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +124,21 @@ def make_rating_head(
         spread,
     )
     movie_biases = member.movie_biases + compressed.movie_biases
-    from_content = fit_content_ridge(
+    # A movie counts as its ratings do: those rated often are better liked, and an unseen movie is asked about as often
+    # as it will be rated. A mean over movies is too low, worse than biases alone (docs/experiments.md, 2026-11-22).
+    weights = counts / counts.mean()
+    # Of an error of the map what is off in the score of a usual user, who is N(0, I / spread) about the mean one.
+    importances = np.append(np.full(size, 1 / spread), 1.0)
+    from_content = choose_content_ridge(
         content,
         np.concatenate([compressed.movie_vectors, movie_biases[:, None]], axis=1),
-        counts / (counts + _CONTENT_DAMPING),
-        options.content_ridge,
+        weights,
+        CONTENT_RIDGES if options.content_ridge is None else (options.content_ridge,),
+        importances,
     )
     noise_variance = max(options.noise_share * residual_variance, 1e-6)
-    cold_variance = float(from_content.left_out_variances[-1])
-    # What n ratings leave unknown of a movie, of which content foretells bias and vector, the latter to a usual user.
-    of_content = max(cold_variance + float(from_content.left_out_variances[:-1].sum()) / spread, 1e-6)
+    # What n ratings leave unknown of a movie, of which content foretells bias and vector.
+    of_content = max(float(from_content.left_out_variances @ importances), 1e-6)
     movie_variances = 1 / (1 / of_content + np.concatenate(([0], counts)) / noise_variance)
     return RatingHead(
         {
@@ -147,7 +152,7 @@ def make_rating_head(
         | fit_prior_of_strangers(trained, compressed.user_vectors, options),
         size,
         noise_variance,
-        cold_variance,
+        float(from_content.left_out_variances[-1]),
         max(member.noise_variance or noise_variance, 1e-6),
     )
 

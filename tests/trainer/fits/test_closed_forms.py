@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.fits.compression import compress
-from trainer.fits.content_ridge import fit_content_ridge
+from trainer.fits.content_ridge import choose_content_ridge, fit_content_ridge
 from trainer.fits.edlae import fit_edlae
 from trainer.fits.user_prior import fit_user_prior
 
@@ -88,6 +88,20 @@ def test_the_left_out_variance_is_that_of_leaving_out() -> None:
         map_ = fit_content_ridge(features, targets, without, 0.5).coefficients
         errors.append(float(targets[row, 0] - features[row] @ map_[:-1, 0] - map_[-1, 0]))
     assert found == pytest.approx(np.average(np.square(errors), weights=weights), rel=1e-4)
+
+
+@pytest.mark.parametrize(("says_something", "expected"), [(True, 1e-3), (False, 1e6)])
+def test_the_penalty_is_what_left_out_rows_ask_for(says_something: bool, expected: float) -> None:
+    """Next to none where content says all, the most where it says nothing; what counts for nothing has no say."""
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(60, 20)).astype(np.float32)
+    told = features @ rng.normal(size=20) + 0.1 * rng.normal(size=60)
+    noise = rng.normal(size=60)
+    targets = np.stack([told, noise] if says_something else [noise, told], axis=1)
+
+    found = choose_content_ridge(features, targets, np.ones(60), (1e-3, 1e6), np.array([1.0, 0.0]))
+
+    assert found.coefficients == pytest.approx(fit_content_ridge(features, targets, np.ones(60), expected).coefficients)
 
 
 def test_a_user_prior_finds_what_profile_and_watching_tell() -> None:
