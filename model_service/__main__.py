@@ -26,9 +26,10 @@ from model_service.indexing import Indexing
 from model_service.measured_work import MeasuredReader, MeasuredThreads
 from model_service.model_metrics import tell_models
 from model_service.model_table import ModelTable
+from model_service.near_answers import NearAnswers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
-from model_service.near_metrics import tell_near_cache
+from model_service.near_metrics import tell_answers_at_once, tell_near_cache
 from model_service.observed_batches import ObservedBatches, tell_spared, tell_waiting_room
 from model_service.pipeline import Pipeline
 from model_service.rollout import DEPENDENCIES, Rollout
@@ -103,6 +104,8 @@ async def serve(
             cache: NearCache[NearUser] = NearCache(settings.near_cache_bytes)
             near = NearFeatures(features, cache, time.time)
             tell_near_cache(metrics, cache, near)
+            at_once = NearAnswers(near, generations)
+            tell_answers_at_once(metrics, at_once)
             pipeline = Pipeline(
                 near,
                 generations,
@@ -138,6 +141,7 @@ async def serve(
                 handlers = ModelHandlers(
                     generations,
                     Versions(generations, rollout),
+                    at_once,
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
                     max_bulk_rows=settings.max_bulk_rows,

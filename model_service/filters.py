@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from model_service.catalogue import Catalogue
 from two_tower.permitted import Permitted
 
+_FILTERS_REMEMBERED = 64
+"""At 100,000 movies some 50 MB at worst."""
+
 
 @dataclass(frozen=True, slots=True)
 class MovieFilter:
@@ -53,6 +56,26 @@ class MovieFilter:
         excluded = [catalogue.number_of[movie_id] for movie_id in self.exclude if movie_id in catalogue.number_of]
         passes[np.asarray(excluded, np.int64)] = False
         return passes
+
+
+class BarredMovies:
+    """Remembers what the filters of late let nobody have. Never changes what a filter says."""
+
+    def __init__(self) -> None:
+        self._catalogue: Catalogue | None = None
+        self._numbers: dict[MovieFilter, NDArray[np.int64]] = {}
+
+    def numbers(self, movie_filter: MovieFilter, catalogue: Catalogue) -> NDArray[np.int64]:
+        """Returns the catalogue numbers that a filter bars, ascending. [x]."""
+        if catalogue is not self._catalogue:
+            self._catalogue, self._numbers = catalogue, {}
+        barred = self._numbers.get(movie_filter)
+        if barred is None:
+            barred = np.flatnonzero(~movie_filter.mask(catalogue))
+            while len(self._numbers) >= _FILTERS_REMEMBERED:
+                del self._numbers[next(iter(self._numbers))]
+            self._numbers[movie_filter] = barred
+        return barred
 
 
 def permit(filters: Sequence[MovieFilter], excluded: Sequence[NDArray[np.int64]], catalogue: Catalogue) -> Permitted:

@@ -12,6 +12,7 @@ from model_service import answers, pieces, trials
 from model_service.admission import Admission
 from model_service.batcher import Batcher, ClosedError, ExpiredError
 from model_service.generations import Generations
+from model_service.near_answers import NearAnswers
 from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer, TopKTask
 from model_service.versions import Versions
 from model_service.waiting_room import Priority, QueueFullError
@@ -29,6 +30,7 @@ class ModelHandlers:
         self,
         generations: Generations,
         versions: Versions,
+        at_once: NearAnswers,
         batcher: Batcher[Task, Answer],
         *,
         max_batch_rows: int,
@@ -42,6 +44,7 @@ class ModelHandlers:
         Args:
             generations: What admission checks names against.
             versions: Chooses the model that answers.
+            at_once: Answers what needs no batch.
             batcher: The one scheduler of the device.
             max_batch_rows: Larger tasks are cut into pieces of so many users.
             max_bulk_rows: Tasks that give way are cut into pieces of so many.
@@ -51,6 +54,7 @@ class ModelHandlers:
         """
         self._generations = generations
         self._versions = versions
+        self._at_once = at_once
         self._batcher = batcher
         self._max_rows = {Priority.INTERACTIVE: max_batch_rows, Priority.BULK: min(max_batch_rows, max_bulk_rows)}
         self._interactive_max_rows = interactive_max_rows
@@ -133,6 +137,8 @@ class ModelHandlers:
         return task if version is None else replace(task, model_version=version)
 
     async def _answer(self, task: Task, call: Call) -> Answer:
+        if (answer := self._at_once.answer(task)) is not None:
+            return answer
         deadline = call.deadline or self._clock() + self._default_timeout_s
         num_rows = pieces.rows_of(task)
         priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK

@@ -121,6 +121,23 @@ class NearCache(Generic[T]):
         self._entries.move_to_end(user_id)
         return entry.value
 
+    def get_if(self, user_id: str, now_ms: int, will_do: Callable[[T], bool]) -> T | None:
+        """Returns what is kept of a user as `get` does, for who asks again in another way if there is nothing.
+
+        So nothing is counted then. The caller knows of no change.
+
+        Args:
+            user_id: The user.
+            now_ms: The time in ms since the epoch.
+            will_do: Whether a value has all that the caller needs.
+        """
+        entry = self._entries.get(user_id) if self._live else None
+        if entry is None or entry.has_expired(now_ms) or not will_do(entry.value):
+            return None
+        self.counts[Lookup.HIT] += 1
+        self._entries.move_to_end(user_id)
+        return entry.value
+
     def get_all(
         self, user_ids: Sequence[str], now_ms: int, will_do: Callable[[T], bool] = lambda value: True
     ) -> list[T | None]:

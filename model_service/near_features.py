@@ -12,6 +12,7 @@ from marquee.client.user_version import UserVersion, UserVersionError
 
 from model_service.embedded_user import EmbeddedUser
 from model_service.features import FeatureReader, UsersRead
+from model_service.generation import Generation
 from model_service.near_cache import Cached, NearCache
 from model_service.stored_user import StoredUser
 from two_tower.heads import Heads
@@ -138,6 +139,28 @@ class NearFeatures:
         }
         self.num_embedded_taken += len(embedded)
         return embedded
+
+    def embedded_user(self, user_id: str, generation: Generation) -> tuple[StoredUser, EmbeddedUser] | None:
+        """Returns a user who is near, embedded by this generation, and of whom nothing needs a newer catalogue.
+
+        None where one must be read first: then nothing is counted.
+        """
+        catalogue, heads = generation.catalogue, generation.heads
+        if self._catalogue_version > catalogue.version:
+            return None
+        near = self._cache.get_if(
+            user_id,
+            int(self._wall_clock() * 1000),
+            lambda near: (
+                any(each.heads() is heads for each in near.embedded)
+                and near.catalogue_id == catalogue.catalogue_id
+                and near.user.num_movies <= len(catalogue)
+            ),
+        )
+        if near is None:
+            return None
+        self.num_embedded_taken += 1
+        return near.user, next(each for each in near.embedded if each.heads() is heads)
 
     def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> None:
         """Keeps users as they were embedded, as long as what they were embedded from is kept.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from model_service.near_answers import NearAnswers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures
 from service_runtime.metrics import Metrics
@@ -33,4 +34,13 @@ def tell_near_cache(metrics: Metrics, cache: NearCache[Any], features: NearFeatu
         "near_cache_live",
         "1 while the feed of changes is live; else nothing is kept and every user is read for every batch.",
         lambda: {(): int(cache.is_live)},
+    )
+
+
+def tell_answers_at_once(metrics: Metrics, answers: NearAnswers) -> None:
+    """Lets Prometheus see how many requests needed no batch."""
+    metrics.counter_of(
+        "answers_at_once",
+        "Requests about one user who was near and embedded, answered without a batch.",
+        lambda: {(): answers.num_given},
     )

@@ -16,6 +16,7 @@ from model_service.generation import Generation
 from model_service.queries import Source, UserQuery, ids_as_stored, stored_ids
 from model_service.stored_user import StoredUser
 from model_service.user_rows import AssembledUsers, assemble, seen_by
+from two_tower.heads import Heads
 from two_tower.user_columns import UserColumns
 
 
@@ -129,6 +130,10 @@ def _through_the_tower(
         for row, query in enumerate(queries):
             user_id = query.user_id or ""
             if query.is_as_stored and user_id in stored.users and user_id not in made and row not in bad_rows:
-                source = assembled.sources[row]
-                made[user_id] = EmbeddedUser(row_of(vectors, row), source, num_ratings[row], weakref.ref(heads))
+                made[user_id] = _embedded(row_of(vectors, row), assembled.sources[row], num_ratings[row], heads)
     return UserSide(vectors, bad_rows, assembled.sources, num_ratings, assembled.seen, assembled.columns, made)
+
+
+def _embedded(user: Any, source: Source, num_ratings: int, heads: Heads) -> EmbeddedUser:
+    alone = None if heads.single_user is None else heads.single_user.vectors_of(user)
+    return EmbeddedUser(user, source, num_ratings, weakref.ref(heads), alone)

@@ -26,6 +26,7 @@ from two_tower.serving import (
     ServedModel,
     UserEmbeddings,
 )
+from two_tower.single_user import SingleUser
 from two_tower.top_k import MovieMatrix, Ranked, Scorer
 from two_tower.user_columns import UserColumns
 
@@ -45,9 +46,11 @@ class Heads(ABC):
         cosines: Similarity vectors at length 1.
         ranking: What ranks by dot products; None where the model computes every pair.
         popularity: What ranks for users of whom nothing is known; None where the model does it. float32 [M]
+        single_user: Does the same for one user at a time, cheaper; None where a batch of one is as cheap.
     """
 
     ranking: MovieMatrix | None = None
+    single_user: SingleUser | None = None
 
     def __init__(
         self,
@@ -147,6 +150,8 @@ class FactoredHeads(Heads):
         super().__init__(model, movies, popularity)
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
         self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
+        if movies.ranking_vectors.device.type == "cpu":
+            self.single_user = SingleUser(model, self._rating, self._ranking)
 
     @property
     def scores_dot_products(self) -> bool:

@@ -119,7 +119,7 @@ class NumpyScorer:
         vectors, biases = movies.vectors.cpu().numpy(), movies.biases.cpu().numpy()  # [M, D], [M]
         scores = np.empty(len(positions), np.float32)  # [P]
         for some in _chunks(len(positions), vectors.shape[-1]):
-            scores[some] = _sum_exactly(user_vectors[positions[some]], vectors[numbers[some]], biases[numbers[some]])
+            scores[some] = sum_exactly(user_vectors[positions[some]], vectors[numbers[some]], biases[numbers[some]])
         return scores
 
 
@@ -189,7 +189,7 @@ def best_of(
         candidates: Catalogue numbers, ascending. [C]
         k: Movies wanted.
     """
-    exact = _sum_exactly(user, vectors[candidates], biases[candidates])  # [C]
+    exact = sum_exactly(user, vectors[candidates], biases[candidates])  # [C]
     best = np.argsort(-exact, kind="stable")[:k]
     return Ranked(candidates[best], exact[best])
 
@@ -198,11 +198,21 @@ def _nothing() -> Ranked:
     return Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-def _sum_exactly(
+def sum_exactly(
     users: NDArray[np.float32], vectors: NDArray[np.float32], biases: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    dots = (vectors.astype(np.float64) * users).sum(axis=-1)
-    scores: NDArray[np.float32] = (dots + biases).astype(np.float32)
+    """Returns the scores that every list and every pair has, whatever else is scored with them.
+
+    Args:
+        users: One user or one for each pair. float32 [D] or [P, D]
+        vectors: Of the movies. float32 [P, D]
+        biases: Of the movies. float32 [P]
+    """
+    products = vectors.astype(np.float64)
+    products *= users
+    dots = np.add.reduce(products, axis=-1)
+    dots += biases
+    scores: NDArray[np.float32] = dots.astype(np.float32)
     return scores
 
 
