@@ -115,9 +115,9 @@ class FeatureHandlers:
         """Creates or changes movies."""
         check_upserts(request)
         scale = request_checks.rating_scale(request)
+        mirror = await self._catalogue.change(lambda newest: merge_upserts(request.movies, newest))
         if scale is not None:
             await self._catalogue.set_rating_scale(scale)
-        mirror = await self._catalogue.change(lambda newest: merge_upserts(request.movies, newest))
         return pb2.BatchUpsertMoviesResponse(
             catalogue_numbers=[mirror.numbers[upsert.movie.movie_id] for upsert in request.movies],
             catalogue_id=mirror.pointer.catalogue_id,

@@ -278,11 +278,13 @@ async def test_all_violations_are_named_at_once(stub):
 
 
 async def test_a_movie_never_outgrows_its_limits_by_upserts(stub):
-    """Bags that fit one by one are refused once they do not fit together, and what is stored stays."""
+    """Bags that fit one by one are refused once they do not fit together, and what is stored stays, the scale too."""
     await stub.BatchUpsertMovies(movie(bags=bags(8, 60)))
+    too_much = movie(bags={"more": movie_pb2.MovieBag(values=NAMES[:5])})
+    too_much.rating_scale.CopyFrom(pb2.RatingScale(lowest=1, highest=5))
 
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stub.BatchUpsertMovies(movie(bags={"more": movie_pb2.MovieBag(values=NAMES[:5])}))
+        await stub.BatchUpsertMovies(too_much)
 
     descriptions = [violation.description for violation in read_error(raised.value).violations]
     assert descriptions == [
@@ -291,3 +293,4 @@ async def test_a_movie_never_outgrows_its_limits_by_upserts(stub):
     ]
     stored = await stub.BatchGetMovies(pb2.BatchGetMoviesRequest(movie_ids=["new"]))
     assert len(stored.movies[0].bags) == 8
+    assert not (await stub.GetStoreInfo(pb2.GetStoreInfoRequest())).HasField("rating_scale")
