@@ -21,7 +21,7 @@ _BATCHES_ON_CPU = 1
 """A fifth less processor time a request than 2, at 64 callers: benchmarks/results/batching_knobs.json."""
 
 _NUMPY_ROWS_ON_CPU = 8
-"""Where both are equally fast over 1,682 and 3,706 movies: benchmarks/results/scoring_crossover.json."""
+"""Numpy is cheaper up to 4 to 16 users, by the catalogue's size: benchmarks/results/scoring_crossover.json."""
 
 _INDEX_MIN_MOVIES = 100_000
 """Below it an exact list costs less than reading its user: benchmarks/results/topk_scaling.json."""
