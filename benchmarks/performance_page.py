@@ -90,6 +90,26 @@ def overload_table(result: dict[str, Any]) -> Iterator[str]:
     yield source(result, f"Asked for {figures['times_capacity']:g} times of what it can do.")
 
 
+def lists_table(result: dict[str, Any]) -> Iterator[str]:
+    """Yields the table of what lists cost by the size of the catalogue."""
+    names = {
+        "exact_ms_a_user": "exact, ms",
+        "index_ms_a_user": "index, ms",
+        "times_less_than_exact": "times less",
+        "recall": "recall",
+        "exact_to_bare_fp32": "exact, x a bare float32 product",
+        "exact_to_bare_bf16": "x a bare bfloat16 one",
+    }
+    yield from head(["", *names.values()])
+    figures = result["figures"]
+    for name, told in figures.items():
+        if name.endswith(" users"):
+            asked, _, users = name.rpartition(", ")
+            measured = {**told, "recall": figures[f"{asked}, recall"]["recall"]}
+            yield row([f"{asked}, {users}", *_cells(measured, names)])
+    yield source(result, "Processor time for a user, who has seen 100 movies; one thread.")
+
+
 def _configured(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for server, told in figures["servers"].items():
         if told["configured"]:
@@ -101,6 +121,7 @@ TABLES = {
     **{f"serving_cost_{model}": cost_table for model in MODELS},
     **{f"serving_paths_{model}": paths_table for model in MODELS},
     **{f"overload_{model}": overload_table for model in MODELS},
+    "topk_scaling": lists_table,
 }
 
 
