@@ -75,10 +75,16 @@ def user_keys(user_id: str) -> UserKeys:
 
 def read_keys(user_ids: Sequence[str]) -> tuple[list[int], list[bytes], list[bytes]]:
     """Returns the partitions of users, and the keys of their states and of their seen sets: what a read needs."""
-    names = [user_id.encode() for user_id in user_ids]
-    partitions = [_digest(name)[0] % NUM_PARTITIONS for name in names]
-    states = [_STATES[partition] + name for partition, name in zip(partitions, names, strict=True)]
-    seen = [_SEEN[partition] + name for partition, name in zip(partitions, names, strict=True)]
+    partitions, states, seen = [], [], []
+    begin = _HASH.copy
+    for user_id in user_ids:
+        name = user_id.encode()
+        made = begin()
+        made.update(name)
+        partition = made.digest()[0] % NUM_PARTITIONS
+        partitions.append(partition)
+        states.append(_STATES[partition] + name)
+        seen.append(_SEEN[partition] + name)
     return partitions, states, seen
 
 

@@ -5,7 +5,7 @@ go through the same few steps over arrays, because a step costs some microsecond
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ SEEN_BITMAP_MOVIES = 16_384
 # 10,000 movies 1.2 kB instead of 0.1 kB. One of fewer is worth them, because an event sets a bit in it, while all
 # differences have to be read first; this way there are no more than 512 of them.
 BITMAP_BYTES_PER_MOVIE = 4
+# Of seven bits each: 32 bits have no more.
+_MAX_GROUPS = 5
 
 _Numbers = NDArray[np.int64]
 
@@ -127,25 +129,27 @@ def _unpack_bitmaps(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbe
 
 
 def _unpack_deltas(values: Sequence[bytes]) -> tuple[NDArray[np.uint32], _Numbers]:
+    if not all(values):
+        filled = [at for at, value in enumerate(values) if value]
+        lengths = np.zeros(len(values), np.int64)
+        numbers, lengths[filled] = _unpack_deltas([values[at] for at in filled])
+        return numbers, lengths
+    if not values:
+        return np.zeros(0, np.uint32), np.zeros(0, np.int64)
     body = np.frombuffer(b"".join(values), np.uint8)
-    at = np.flatnonzero(body < 0x80)  # the last byte of each number; the format that a value begins with looks like one
-    ends = np.searchsorted(at, np.cumsum(np.fromiter(map(len, values), np.int64, len(values))))
-    lengths = ends.copy()
-    lengths[1:] -= ends[:-1]
-    deltas = body[at].astype(np.uint32)
-    num_bytes = at[1:] - at[:-1]  # of the second number on: the first is a format
-    longer, place = np.flatnonzero(num_bytes > 1) + 1, 1
-    while len(longer):
-        deltas[longer] = deltas[longer] << 7 | (body[at[longer] - place] & 0x7F)
+    starts = np.fromiter(accumulate(map(len, values[:-1]), initial=0), np.int64, len(values))
+    ends_number = body < 0x80
+    ends_number[starts] = False  # the format that a value begins with looks like a number
+    groups = (body & 0x7F).astype(np.uint32)
+    follows = body >> 7
+    is_later, place = follows[:-1], 1
+    while place < _MAX_GROUPS and np.count_nonzero(is_later):
+        groups[place:] <<= 7 * is_later
+        is_later = is_later[1:] & follows[: -1 - place]
         place += 1
-        longer = longer[num_bytes[longer - 1] > place]
     # Of all sets; that it overflows does not matter, because what is taken off below did so too.
-    sums = np.cumsum(deltas, dtype=np.uint32)
-    is_filled = lengths > 0
-    formats = (ends - lengths)[is_filled]
-    lengths -= is_filled
-    is_number = np.ones(len(at), np.bool_)
-    is_number[formats] = False
-    numbers = sums[is_number]
-    numbers -= np.repeat(sums[formats], lengths[is_filled])
+    sums = np.add.accumulate(groups)
+    lengths = np.add.reduceat(ends_number, starts, dtype=np.int64)
+    numbers = sums.compress(ends_number)
+    numbers -= sums[starts].repeat(lengths)
     return numbers, lengths
