@@ -51,7 +51,8 @@ async def measure_call_s() -> float:
     """Returns the processor time of an empty call, both its ends in this process.
 
     The caller's end stands for what a handler does: together they cost about what an answer costs us
-    (benchmarks/results/overload_two-tower-history.json). Processor time, since a machine is often busy when services start.
+    (benchmarks/results/overload_two-tower-history.json). Processor time, since a machine is often busy when services
+    start.
     """
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((_Everything(),))
