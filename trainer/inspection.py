@@ -33,7 +33,7 @@ class Cost:
     per_billion_cells_mib: float
 
 
-# The non-negative fits of benchmarks/results/training_cost.json.
+# The non-negative fits of benchmarks/results/training_cost.json; a test compares.
 COSTS = {
     "marquee": Cost(28.4, 53.4, 4459.2, 536.0, 192.4, 16225.7),
     "two-tower-history": Cost(7.7, 51.5, 50.8, 456.3, 182.8, 264.6),
@@ -210,7 +210,7 @@ def _suitability(model: str, data: Dataset) -> tuple[bool, str]:
     if model == "two-tower-history":
         return (True, "; ".join(remarks)) if data.scale else (False, "learns from ratings, and there are none")
     if num_cells > MAX_CELLS:
-        return False, f"more than {MAX_CELLS:,.0f} pairs of user and movie"
+        return False, f"more than {MAX_CELLS:,.0f} pairs of user and movie; two-tower is for such data"
     remarks += [] if data.scale else ["no ratings: top-k only"]
     remarks += [] if data.has_times else ["no times: what was watched last counts no more than the rest"]
     return True, "; ".join(remarks)

@@ -1,7 +1,9 @@
 """What inspect says of a data set is what a reader finds in it, and the command that it shows can be run."""
 
+import json
 import shlex
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_a_full_data_set_fits_every_model(made: Path) -> None:
 def test_every_model_that_is_judged_can_be_trained() -> None:
     """The table names models to serve, not baselines; each of them exists."""
     assert set(COSTS) <= set(FITS)
+
+
+def test_estimates_are_what_was_measured() -> None:
+    """`python benchmarks/training_cost.py` measures, and prints what belongs into the code."""
+    measured = json.loads(Path("benchmarks/results/training_cost.json").read_text(encoding="utf-8"))["figures"]
+
+    for model, cost in COSTS.items():
+        fitted = measured[f"{model}: non-negative fit"]
+        assert astuple(cost) == tuple(value for terms in fitted.values() for value in terms.values())
 
 
 def test_the_command_names_data_options_and_a_holdout_that_works(folder_of: Callable[..., Path]) -> None:
