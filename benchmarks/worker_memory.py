@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.prepared import Prepared, prepare
+from benchmarks.prepared import SMOKE, Prepared, prepare
 from benchmarks.process_usage import pss_with_children_bytes
 from benchmarks.record import record
 from deploy.local.processes import ServiceProcess, free_address
@@ -22,7 +22,7 @@ from model_service.generation import Generation
 from trainer.synthesis import SynthesisPlan
 from two_tower.checkpoint import load
 
-MODEL = "two-tower-history"
+MODEL, WIDER = "two-tower-history", "marquee"
 CATALOGUES = (4000, 50_000)
 WORKERS = (1, 2, 3)
 _STILL_S = 10.0
@@ -93,9 +93,10 @@ def main() -> None:
         told = {f"{workers} workers, mib": round(each / _MIB, 1) for workers, each in taken.items()}
         told["one more worker, mib"] = round((taken[3] - taken[2]) / _MIB, 1)
         told["matrices of the movies, mib"] = round(matrices / _MIB, 1)
-        told["matrices, bytes a movie"] = round(matrices / len(prepared.data.movies))
+        told["matrices, bytes a movie"] = round(matrices / num_movies)
         figures[f"{num_movies} movies"] = told
         console.print(num_movies, told)
+    figures[f"matrices of {WIDER}, bytes a movie"] = round(of_matrices(prepare(WIDER, SMOKE)) / SMOKE.num_movies)
     console.print(f"written to {record('worker_memory', figures).name}")
 
 
