@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from two_tower.answer_source import Source
 from two_tower.heads import Heads
+from two_tower.host_heads import HostUser
 from two_tower.serving import PairwiseUsers, UserEmbeddings
-from two_tower.single_user import UserVectors
 
 UsersT = TypeVar("UsersT", UserEmbeddings, PairwiseUsers)
 
@@ -30,14 +30,14 @@ class EmbeddedUser:
         source: What an answer from it is based on.
         num_ratings: How many of his ratings it rests on.
         heads: What it was made for; gone once nothing answers from it any more.
-        alone: The vectors for who answers one user at a time; None where nobody does.
+        on_host: The same for what answers on the host; None where nothing does.
     """
 
     vectors: UserEmbeddings | PairwiseUsers
     source: Source
     num_ratings: int
     heads: "weakref.ReferenceType[Heads]"
-    alone: UserVectors | None = None
+    on_host: HostUser | None = None
 
     @property
     def size_bytes(self) -> int:

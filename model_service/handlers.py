@@ -150,10 +150,7 @@ class ModelHandlers:
                 # One answer names one model, also if another begins to serve between two pieces.
                 serving = self._versions.generation(None).checkpoint.version
                 parts = [replace(part, model_version=serving) for part in parts]
-            waiting = [
-                asyncio.create_task(self._batcher.submit(part, pieces.rows_of(part), priority, deadline))
-                for part in parts
-            ]
+            waiting = [asyncio.create_task(self._answer_piece(part, priority, deadline)) for part in parts]
             try:
                 return pieces.join(task, await asyncio.gather(*waiting))
             finally:
@@ -169,6 +166,11 @@ class ModelHandlers:
             raise DeadlineExceeded() from error
         except ClosedError as error:
             raise Unavailable("the service is shutting down", reason="SHUTTING_DOWN", retry_after_s=1.0) from error
+
+    async def _answer_piece(self, piece: Task, priority: Priority, deadline: float) -> Answer:
+        if (answer := self._at_once.answer(piece)) is not None:
+            return answer
+        return await self._batcher.submit(piece, pieces.rows_of(piece), priority, deadline)
 
 
 def _as(kind: type[_Kind], value: object) -> _Kind:

@@ -121,22 +121,27 @@ class NearCache(Generic[T]):
         self._entries.move_to_end(user_id)
         return entry.value
 
-    def get_if(self, user_id: str, now_ms: int, will_do: Callable[[T], bool]) -> T | None:
-        """Returns what is kept of a user as `get` does, for who asks again in another way if there is nothing.
+    def peek_all(self, user_ids: Sequence[str], now_ms: int) -> list[T] | None:
+        """Returns what is kept of all of some users, None if somebody would have to be read; not counted.
 
-        So nothing is counted then. The caller knows of no change.
-
-        Args:
-            user_id: The user.
-            now_ms: The time in ms since the epoch.
-            will_do: Whether a value has all that the caller needs.
+        The caller knows of no change. If he answers from it, he says so by `note_hits`.
         """
-        entry = self._entries.get(user_id) if self._live else None
-        if entry is None or entry.has_expired(now_ms) or not will_do(entry.value):
+        if not self._live:
             return None
-        self.counts[Lookup.HIT] += 1
-        self._entries.move_to_end(user_id)
-        return entry.value
+        entry_of = self._entries.get
+        found = []
+        for user_id in user_ids:
+            entry = entry_of(user_id)
+            if entry is None or 0 < entry.expires_at_ms <= now_ms:
+                return None
+            found.append(entry.value)
+        return found
+
+    def note_hits(self, user_ids: Sequence[str]) -> None:
+        """Counts users who were answered for from what is kept of them, which must be so still."""
+        for user_id in user_ids:
+            self._entries.move_to_end(user_id)
+        self.counts[Lookup.HIT] += len(user_ids)
 
     def get_all(
         self, user_ids: Sequence[str], now_ms: int, will_do: Callable[[T], bool] = lambda value: True

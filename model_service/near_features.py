@@ -22,6 +22,8 @@ _log = structlog.get_logger(__name__)
 _NEVER = 1 << 62
 """A change later than any: no user who is near includes it."""
 
+EmbeddedNearUser = tuple[StoredUser, EmbeddedUser]
+
 _MODELS = 2
 """Generations that a user is kept embedded for: what answers now, and what answered before or answers beside it."""
 
@@ -140,27 +142,25 @@ class NearFeatures:
         self.num_embedded_taken += len(embedded)
         return embedded
 
-    def embedded_user(self, user_id: str, generation: Generation) -> tuple[StoredUser, EmbeddedUser] | None:
-        """Returns a user who is near, embedded by this generation, and of whom nothing needs a newer catalogue.
+    def embedded_users(self, user_ids: Sequence[str], generation: Generation) -> list[EmbeddedNearUser] | None:
+        """Returns users who are all near and embedded by this generation, and know of no movie beyond its catalogue.
 
-        None where one must be read first: then nothing is counted.
+        None where somebody must be read, or embedded, or a newer catalogue be read: then nothing is counted.
         """
         catalogue, heads = generation.catalogue, generation.heads
-        if self._catalogue_version > catalogue.version:
+        users = self._cache.peek_all(user_ids, int(self._wall_clock() * 1000))
+        if users is None or self._catalogue_version > catalogue.version:
             return None
-        near = self._cache.get_if(
-            user_id,
-            int(self._wall_clock() * 1000),
-            lambda near: (
-                any(each.heads() is heads for each in near.embedded)
-                and near.catalogue_id == catalogue.catalogue_id
-                and near.user.num_movies <= len(catalogue)
-            ),
-        )
-        if near is None:
-            return None
-        self.num_embedded_taken += 1
-        return near.user, next(each for each in near.embedded if each.heads() is heads)
+        catalogue_id, num_movies = catalogue.catalogue_id, len(catalogue)
+        found = []
+        for near in users:
+            embedded = _by(heads, near)
+            if embedded is None or near.catalogue_id != catalogue_id or near.user.num_movies > num_movies:
+                return None
+            found.append((near.user, embedded))
+        self._cache.note_hits(user_ids)
+        self.num_embedded_taken += len(found)
+        return found
 
     def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> None:
         """Keeps users as they were embedded, as long as what they were embedded from is kept.
@@ -213,6 +213,13 @@ class NearFeatures:
                 _log.warning("store_replaced", store_epoch=user.epoch, catalogue_id=user.catalogue_id)
                 self._cache.reset(live=self._cache.is_live)
             self._store = (user.epoch, user.catalogue_id)
+
+
+def _by(heads: Heads, near: NearUser) -> EmbeddedUser | None:
+    for each in near.embedded:
+        if each.heads() is heads:
+            return each
+    return None
 
 
 def _embedded_bytes(near: NearUser) -> int:

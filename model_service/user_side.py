@@ -135,5 +135,5 @@ def _through_the_tower(
 
 
 def _embedded(user: Any, source: Source, num_ratings: int, heads: Heads) -> EmbeddedUser:
-    alone = None if heads.single_user is None else heads.single_user.vectors_of(user)
-    return EmbeddedUser(user, source, num_ratings, weakref.ref(heads), alone)
+    on_host = None if heads.on_host is None else heads.on_host.user_of(user)
+    return EmbeddedUser(user, source, num_ratings, weakref.ref(heads), on_host)

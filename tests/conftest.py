@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.canaries", "tests.feature_server", "tests.redis_server"]
@@ -14,6 +15,10 @@ REAL_DATA_VARIABLE = "MARQUEE_DATA"
 # Services of several tests run at a time; processes inherit it.
 os.environ.update(FEATURE_METRICS_LISTEN="127.0.0.1:0", MODEL_METRICS_LISTEN="127.0.0.1:0")
 os.environ.setdefault("MODEL_ADMIN_LISTEN", "127.0.0.1:0")
+
+# How long an example takes says how busy the machine is; pytest's time-out ends one that hangs.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from two_tower.host_heads import HostHeads
 from two_tower.permitted import Permitted
 from two_tower.rating_spread import RatingSpread
 from two_tower.scoring import raw_pairs, stars
@@ -26,7 +27,6 @@ from two_tower.serving import (
     ServedModel,
     UserEmbeddings,
 )
-from two_tower.single_user import SingleUser
 from two_tower.top_k import MovieMatrix, Ranked, Scorer
 from two_tower.user_columns import UserColumns
 
@@ -46,11 +46,11 @@ class Heads(ABC):
         cosines: Similarity vectors at length 1.
         ranking: What ranks by dot products; None where the model computes every pair.
         popularity: What ranks for users of whom nothing is known; None where the model does it. float32 [M]
-        single_user: Does the same for one user at a time, cheaper; None where a batch of one is as cheap.
+        on_host: Does the same for users on the host, cheaper; None where the model is on a GPU or computes every pair.
     """
 
     ranking: MovieMatrix | None = None
-    single_user: SingleUser | None = None
+    on_host: HostHeads | None = None
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class FactoredHeads(Heads):
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
         self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
         if movies.ranking_vectors.device.type == "cpu":
-            self.single_user = SingleUser(model, self._rating, self._ranking)
+            self.on_host = HostHeads(model, self._rating, self._ranking)
 
     @property
     def scores_dot_products(self) -> bool:

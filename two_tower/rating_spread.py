@@ -3,7 +3,6 @@
 For models that cannot tell themselves: see `two_tower.serving.ServedModel.rating_deviations`.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +33,6 @@ class RatingSpread:
         if not all(0 < deviation < float("inf") for deviation in self.deviations):
             found.append("rating_spread.deviations are not all above 0")
         return found
-
-    def deviation_of(self, num_ratings: int) -> float:
-        """Returns the deviation for a user with so many known ratings, in stars."""
-        return self.deviations[bisect_right(self.counts, num_ratings) - 1]
 
     def deviations_of(self, num_ratings: NDArray[np.integer] | Sequence[int]) -> NDArray[np.float32]:
         """Returns the deviation for users with so many known ratings, in stars. float32 [P]."""

@@ -72,6 +72,44 @@ async def test_a_rating_is_the_one_of_a_batch(both, movie_id):
     assert at_once.stddev == pytest.approx(0.9)
 
 
+async def test_ratings_of_many_pairs_are_those_of_a_batch(both, features):
+    """Of several users, in any order, with a movie that nobody has and one that has no rating yet."""
+    users = ["carl", "dora", "bob"]
+    features.watch("dora", "up", 1000, 4.0)
+    request = pb.BatchPredictRatingsRequest(
+        user_ids=users,
+        movie_ids=[*MOVIES, "none"],
+        user_indices=[0, 1, 2, 1, 0, 2, 2],
+        movie_indices=[3, 0, 5, 4, 1, 2, 3],
+        with_stddev=True,
+    )
+    await both("BatchPredictRatings", request)
+
+    at_once, in_batches, num_at_once = await both("BatchPredictRatings", request)
+
+    assert num_at_once == 1
+    assert [np.isnan(rating) for rating in at_once.ratings] == [False, False, True, False, False, False, False]
+    for name in ("ratings", "rounded_ratings", "scores", "stddevs"):
+        np.testing.assert_array_equal(getattr(at_once, name), getattr(in_batches, name))
+        at_once.ClearField(name)
+        in_batches.ClearField(name)
+    assert at_once == in_batches
+
+
+async def test_pieces_of_a_large_request_are_answered_at_once_too(both):
+    """Each by itself, in five turns of the loop."""
+    users = ["carl", *(f"user-{number}" for number in range(299))]
+    request = pb.BatchPredictRatingsRequest(
+        user_ids=users, movie_ids=["heat"], user_indices=range(300), movie_indices=[0] * 300
+    )
+    await both("BatchPredictRatings", request)
+
+    at_once, in_batches, num_at_once = await both("BatchPredictRatings", request)
+
+    assert num_at_once == 5
+    assert at_once == in_batches
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -1,9 +1,10 @@
-"""Rates and ranks for one user by numpy, exactly as a batch does, without what a batch costs. Knows no stored user.
+"""Rates pairs and ranks for one user by numpy on the host, exactly as a batch does, without what a batch costs.
 
-Most of what a batch of one takes is the care of a batch: rows, positions, masks by row, tensors taken apart and joined.
-For a single user whose vectors are at hand it costs several times what the products cost.
+Most of what a batch takes where the users' vectors are at hand is the care of a batch: rows, masks by row, tensors that
+are taken apart and joined. It costs several times what the products cost. Knows vectors; no stored user and no RPC.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from two_tower.top_k import MovieMatrix, Ranked, best_of, sum_exactly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UserVectors:
+class HostUser:
     """One user of a factored model, on the host.
 
     Attributes:
@@ -29,8 +30,8 @@ class UserVectors:
     margin: float
 
 
-class SingleUser:
-    """Both heads of a factored model over one catalogue on the CPU. Letters: M movies, R and K dimensions."""
+class HostHeads:
+    """Both heads of a factored model over one catalogue on the CPU. Letters: P pairs, M movies, R and K dimensions."""
 
     def __init__(
         self, model: ServedModel[MovieEmbeddings, UserEmbeddings], rating: MovieMatrix, ranking: MovieMatrix
@@ -41,22 +42,31 @@ class SingleUser:
         self._rating_vectors, self._rating_biases = rating.vectors.numpy(), rating.biases.numpy()  # [M, R], [M]
         self._ranking_vectors, self._ranking_biases = ranking.vectors.numpy(), ranking.biases.numpy()  # [M, K], [M]
 
-    def vectors_of(self, user: UserEmbeddings) -> UserVectors:
+    def user_of(self, user: UserEmbeddings) -> HostUser:
         """Returns a batch of one as views of what it holds."""
         ranking = user.ranking_vectors.numpy()  # [1, K]
         margin = self._ranking.margin(np.linalg.norm(ranking.astype(np.float64), axis=-1))  # [1]
-        return UserVectors(user.rating_vectors.numpy()[0], ranking[0], float(margin[0]))
+        return HostUser(user.rating_vectors.numpy()[0], ranking[0], float(margin[0]))
 
-    def score(self, user: UserVectors, number: int) -> NDArray[np.float32]:
-        """Returns what ranks a movie. float32 [1]."""
-        some = slice(number, number + 1)
-        return sum_exactly(user.ranking, self._ranking_vectors[some], self._ranking_biases[some])
+    def score_pairs(
+        self, users: Sequence[HostUser], positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Returns what ranks movie `numbers[p]` for user `positions[p]`. float32 [P]."""
+        vectors = _of_pairs([user.ranking for user in users], positions)  # [P, K] or [K]
+        return sum_exactly(vectors, self._ranking_vectors[numbers], self._ranking_biases[numbers])
 
-    def rate(self, user: UserVectors, numbers: NDArray[np.int64] | slice) -> NDArray[np.float32]:
-        """Returns the ratings of movies, clipped to the scale. float32 [P]."""
+    def rate_pairs(
+        self, users: Sequence[HostUser], positions: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Returns the rating of movie `numbers[p]` by user `positions[p]`, clipped to the scale. float32 [P]."""
+        vectors = _of_pairs([user.rating for user in users], positions)  # [P, R] or [R]
+        return stars(self._model, sum_exactly(vectors, self._rating_vectors[numbers], self._rating_biases[numbers]))
+
+    def rate(self, user: HostUser, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns a user's ratings of movies, clipped to the scale. float32 [P]."""
         return stars(self._model, sum_exactly(user.rating, self._rating_vectors[numbers], self._rating_biases[numbers]))
 
-    def rank(self, user: UserVectors, k: int, barred: NDArray[np.integer], seen: NDArray[np.integer]) -> Ranked:
+    def rank(self, user: HostUser, k: int, barred: NDArray[np.integer], seen: NDArray[np.integer]) -> Ranked:
         """Returns the k best movies, fewer if fewer may be recommended.
 
         Args:
@@ -72,3 +82,8 @@ class SingleUser:
         kth = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
         candidates = np.flatnonzero(scores >= kth - user.margin if kth > -np.inf else scores > kth)  # [C]
         return best_of(user.ranking, self._ranking_vectors, self._ranking_biases, candidates, k)
+
+
+def _of_pairs(vectors: Sequence[NDArray[np.float32]], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the vector of each pair's user, [P, D], or of the one user whom all are about, [D]."""
+    return vectors[0] if len(vectors) == 1 else np.stack(vectors)[positions]
