@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message_factory import GetMessageClass
 from marquee.v1 import feature_service_pb2, model_admin_pb2, model_service_pb2
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
 FRONT_PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+_GRPCURL = re.compile(r"^ *grpcurl [^'\n]*-d '([^']*)'[^'\n]*? ([\w.]+)/(\w+)", re.MULTILINE)
 PAGES = pytest.mark.parametrize("page", [README, FRONT_PAGE], ids=["protos/README.md", "README.md"])
 
 
@@ -104,6 +108,19 @@ async def test_the_node_example_runs(
 
     assert code == 0
     assert output.startswith(begins)
+
+
+def test_the_grpcurl_lines_name_rpcs_and_their_fields() -> None:
+    """Nothing runs them here; but each message is one of the RPC that it is sent to."""
+    pages = README + FRONT_PAGE + (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    lines = _GRPCURL.findall(pages.replace("\\\n", " "))
+
+    for message, service, method in lines:
+        if service.startswith("marquee.v1."):
+            asked = Default().FindServiceByName(service).methods_by_name[method].input_type
+            json_format.Parse(message, GetMessageClass(asked)())
+
+    assert len(lines) >= 5
 
 
 def test_the_table_names_every_rpc() -> None:
