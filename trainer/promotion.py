@@ -7,10 +7,8 @@ it knows fewer movies, or if it does not answer its golden users as it did when 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.comparison.bootstrap import Interval, UserSums, paired_interval
 from trainer.dataset import Dataset, Interactions
@@ -18,7 +16,8 @@ from trainer.errors import TrainerError
 from trainer.evaluation import Evaluation, evaluate
 from trainer.fits import Progress, silent
 from trainer.metrics import ndcg_of_each
-from trainer.snapshot import Snapshot, divide_again
+from trainer.moments import moment_text
+from trainer.snapshot import Snapshot, divide_again, pair_numbers
 from trainer.training import Request, train
 from two_tower.checkpoint import Checkpoint
 from two_tower.manifest import Manifest
@@ -83,8 +82,8 @@ def find_later_rows(snapshot: Snapshot, new: Manifest, old: Manifest) -> LaterRo
     rows = data.interactions
     if not data.has_times:
         divided = [divide_again(snapshot, manifest) for manifest in (new, old)]
-        keys = _keys(rows, len(data.movies))
-        learnt = [np.isin(keys, _keys(parts.train, len(data.movies))) for parts in divided]
+        keys = pair_numbers(rows, len(data.movies))
+        learnt = [np.isin(keys, pair_numbers(parts.train, len(data.movies))) for parts in divided]
         is_later, is_known = ~(learnt[0] | learnt[1]), learnt[0] & learnt[1]
         described = f"held out by both ({new.trained_rows.holdout} and {old.trained_rows.holdout})"
         advice = "train both with the same --holdout and --seed"
@@ -98,7 +97,7 @@ def find_later_rows(snapshot: Snapshot, new: Manifest, old: Manifest) -> LaterRo
         until_ms = max(new.data_until_ms, old.data_until_ms)
         is_later = rows.event_times_ms > until_ms
         is_known = ~is_later
-        described = f"after {_moment(until_ms)}"
+        described = f"after {moment_text(until_ms)}"
         advice = "give data that goes on, or train both with --holdout newest:0.1"
     num_later = int(is_later.sum())
     if num_later < MIN_ROWS:
@@ -217,11 +216,3 @@ def _squared_errors(evaluation: Evaluation) -> UserSums:
 
 def _gains(evaluation: Evaluation) -> UserSums:
     return UserSums(evaluation.users, ndcg_of_each(*evaluation.relevance()), np.ones(len(evaluation.users)))
-
-
-def _keys(rows: Interactions, num_movies: int) -> NDArray[np.int64]:
-    return rows.user_rows.astype(np.int64) * num_movies + rows.movie_rows
-
-
-def _moment(epoch_ms: int) -> str:
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -179,7 +179,7 @@ def _hash_columns(digest: "hashlib._Hash", rows: Interactions) -> None:
 
 
 def _hash_of_rows(rows: Interactions, num_movies: int, data_sha256: str) -> str:
-    order = np.argsort(_pairs(rows, num_movies), kind="stable")
+    order = np.argsort(pair_numbers(rows, num_movies), kind="stable")
     digest = hashlib.sha256(data_sha256.encode())
     for array in (rows.user_rows, rows.movie_rows, rows.ratings, rows.event_times_ms):
         digest.update(_little_endian(array[order]))
@@ -188,11 +188,11 @@ def _hash_of_rows(rows: Interactions, num_movies: int, data_sha256: str) -> str:
 
 def _all_but(data: Dataset, test: Interactions) -> Interactions:
     rows, num_movies = data.interactions, len(data.movies)
-    return rows.take(~np.isin(_pairs(rows, num_movies), _pairs(test, num_movies)))
+    return rows.take(~np.isin(pair_numbers(rows, num_movies), pair_numbers(test, num_movies)))
 
 
-def _pairs(rows: Interactions, num_movies: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """One number for each (user, movie), of which a data set has at most one row."""
+def pair_numbers(rows: Interactions, num_movies: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Returns one number for each (user, movie), of which a data set has at most one row."""
     return rows.user_rows.astype(np.int64) * num_movies + rows.movie_rows
 
 
