@@ -17,7 +17,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.maint_notifications import MaintNotificationsConfig
 
-from feature_service.redis_failures import describe
+from feature_service.redis_failures import describe, hung_up
 from feature_service.redis_link import NO_RETRY, Command, RedisLink
 from service_runtime.errors import Unavailable
 
@@ -125,13 +125,8 @@ class ClusterLink(RedisLink):
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         async with self._places:
-            try:
+            with hung_up():
                 yield
-            except AttributeError as error:
-                # redis-py 8.1 takes the connections to a lost server away from those who are using them.
-                if error.name not in ("writelines", "read", "drain", "get_extra_info"):
-                    raise
-                raise ConnectionError("the server was lost") from error
 
     def _master_of(self, command: Command) -> ClusterNode:
         slot = self._cluster.keyslot(command[3 if command[0] == "EVAL" else 1])

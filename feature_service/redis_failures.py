@@ -4,6 +4,8 @@ Whatever is not listed here is a defect of ours and stays the exception that it 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redis import exceptions
@@ -116,6 +118,23 @@ def failure_of(error: Exception, *, on_cluster: bool = False) -> Failure | None:
     if newer is not None:
         return Failure(FormatError.default_reason, newer[1], unreadable=True)
     return _BY_CODE.get(_code_of(error))
+
+
+@contextmanager
+def hung_up() -> Iterator[None]:
+    """Makes a ConnectionError of what is raised where redis-py 8.1 lets a connection be used that it is closing."""
+    try:
+        yield
+    except AttributeError as error:
+        # A part of the connection, which is None by now.
+        if error.obj is not None or error.name is None:
+            raise
+        raise ConnectionError("the connection was hung up") from error
+    except RuntimeError as error:
+        # What uvloop says of its transport.
+        if "the handler is closed" not in str(error):
+            raise
+        raise ConnectionError("the connection was hung up") from error
 
 
 def describe(error: Exception) -> str:

@@ -24,7 +24,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from feature_service.packed_commands import packed, packing_in_c
 from feature_service.read_line import ReadLine
-from feature_service.redis_failures import Failure, describe, failure_of
+from feature_service.redis_failures import Failure, describe, failure_of, hung_up
 from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
 from service_runtime.errors import ServiceError, Unavailable
@@ -174,17 +174,21 @@ class RedisLink:
         return await self._tried(lambda: self._pipeline(commands, self._num_replicas_to_wait_for), "write")
 
     async def _command(self, command: Command) -> Any:
-        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        with hung_up():
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def _pipeline(self, commands: Sequence[Command], num_replicas: int) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
+        if num_replicas:
+            # It counts what its own connection wrote, and a pipeline has one.
+            pipeline.execute_command("WAIT", num_replicas, self._wait_ms())
+        with hung_up():
+            answers = await pipeline.execute()
         if not num_replicas:
-            return await pipeline.execute()
-        # WAIT counts what its own connection wrote, and a pipeline has one.
-        pipeline.execute_command("WAIT", num_replicas, self._wait_ms())
-        *answers, num_reached = await pipeline.execute()
+            return answers
+        *answers, num_reached = answers
         self._require_replicas([num_reached])
         return answers
 

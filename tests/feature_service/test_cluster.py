@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import uvloop
 from marquee.client.channel import open_channel
 from marquee.client.errors import read_error
 from marquee.v1 import feature_service_pb2 as pb2
@@ -13,6 +14,7 @@ from marquee.v1 import feature_service_pb2_grpc
 from pydantic import SecretStr
 
 from feature_service.__main__ import serving
+from feature_service.cluster_link import ClusterLink
 from feature_service.keys import user_keys
 from feature_service.settings import FeatureSettings
 from tests.feature_server import until_ready
@@ -70,6 +72,25 @@ async def test_users_of_all_servers_come_in_one_answer(stub):
     assert [user.user_id for user in users] == user_ids
     assert all(len(user.history) == 1 for user in users)
     assert len({user_keys(user_id).partition for user_id in user_ids}) > 40
+
+
+def test_a_connection_that_is_being_hung_up_is_a_connection_lost(own_cluster):
+    """redis-py may let one be used while it closes it, of which uvloop makes a RuntimeError: it is tried again."""
+
+    async def write_on_closing_connections() -> list[object]:
+        link = ClusterLink(own_cluster.url, timeout_s=20, max_connections=4)
+        await link.probe()
+        commands = [("SET", f"{{p{number}}}:hung-up", "1") for number in range(8)]
+        await link.commands(commands)
+        for node in link._cluster.get_primaries():
+            for connection in node._connections:
+                assert connection._writer is not None
+                connection._writer.close()
+        answers = await link.commands(commands)
+        await link.close()
+        return answers
+
+    assert uvloop.run(write_on_closing_connections()) == [True] * 8
 
 
 async def test_without_replicas_a_write_is_not_acknowledged(own_cluster, stub):
