@@ -41,7 +41,8 @@ class ReadLine(asyncio.BufferedProtocol):
         self._connection = connection
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader(notEnoughData=_UNFINISHED)
-        self._buffer = bytearray(_BUFFER_BYTES)
+        # A view: asyncio's TLS takes slices of it, to write to.
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._waiting: deque[tuple[float, Tell]] = deque()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +82,7 @@ class ReadLine(asyncio.BufferedProtocol):
         for _, tell in waiting:
             tell(reason or ConnectionError("the connection to Redis was closed"))
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the loop puts what arrives."""
         return self._buffer
 

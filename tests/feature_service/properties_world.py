@@ -31,7 +31,7 @@ from feature_service.value_format import CataloguePointer, StoredMovie, pack_mov
 from service_runtime.server import Call
 from tests.feature_service import messages as make
 from tests.feature_service.properties_model import DAY_MS, Lives, Row, Watched
-from tests.redis_server import ON_CLUSTER
+from tests.redis_server import ON_CLUSTER, RunningRedis
 
 WINDOW = 3
 USERS = ["u0", "u44", "u1"]
@@ -82,11 +82,11 @@ class FullRow:
 
 
 class World:
-    """feature_service without its gRPC server, on a Redis: `with World(url) as world`."""
+    """feature_service without its gRPC server, on a Redis: `with World(redis) as world`."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis: RunningRedis) -> None:
         self._runner = asyncio.Runner()
-        self._run(self._open(redis_url))
+        self._run(self._open(redis))
 
     def __enter__(self) -> "World":
         return self
@@ -243,10 +243,12 @@ class World:
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self._runner.run(work)
 
-    async def _open(self, redis_url: str) -> None:
+    async def _open(self, redis: RunningRedis) -> None:
         rng = random.Random(0)
         self.clock = Clock()
-        self._link = (ClusterLink if ON_CLUSTER else RedisLink)(redis_url, timeout_s=20, max_connections=8)
+        security = None if redis.guard is None else redis.guard.security("test")
+        kind = ClusterLink if ON_CLUSTER else RedisLink
+        self._link = kind(redis.url, timeout_s=20, max_connections=8, security=security)
         await self._link.probe()
         self._marks = StoreMarks(self._link)
         self._catalogue = Catalogue(self._link, self._marks, rng)

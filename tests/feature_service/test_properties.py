@@ -224,9 +224,9 @@ def watched(events: list[Event]) -> list[Watched]:
     return [Watched(movie, stars, time, event_hash(name)) for _, name, movie, stars, time in events]
 
 
-def test_the_store_is_its_model(redis_url):
+def test_the_store_is_its_model(running_redis):
     """Any interleaving of all that can happen to it, seen through both views, the log and the feed."""
-    with World(redis_url) as world:
+    with World(running_redis) as world:
         run_state_machine_as_test(
             lambda: StoreMachine(world),
             settings=settings(
