@@ -24,7 +24,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from feature_service.packed_commands import packed, packing_in_c
 from feature_service.read_line import ReadLine
-from feature_service.redis_failures import Failure, describe, failure_of, hung_up
+from feature_service.redis_failures import FORBIDDEN, Failure, describe, failure_of, hung_up
 from feature_service.redis_meter import RedisMeter
 from feature_service.redis_security import RedisSecurity
 from service_runtime.errors import ServiceError, Unavailable
@@ -149,13 +149,18 @@ class RedisLink:
         self._waiting.append((keys, answer))
         return await answer
 
-    async def command(self, *command: bytes | str | int) -> Any:
+    async def command(self, *command: bytes | str | int, may_be_forbidden: bool = False) -> Any:
         """Sends one command and returns its answer.
+
+        Args:
+            command: Its words.
+            may_be_forbidden: Whether it is no failure of Redis if its ACL forbids us the command.
 
         Raises:
             Unavailable: Redis cannot be asked.
         """
-        return await self._tried(lambda: self._command(command), str(command[0]))
+        expected = FORBIDDEN if may_be_forbidden else ""
+        return await self._tried(lambda: self._command(command), str(command[0]), expected=expected)
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
         """Sends commands in one round trip and returns their answers; they are not one transaction.
@@ -282,14 +287,16 @@ class RedisLink:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _tried(self, once: Callable[[], Awaitable[T]], command: str, began: float | None = None) -> T:
+    async def _tried(
+        self, once: Callable[[], Awaitable[T]], command: str, began: float | None = None, expected: str = ""
+    ) -> T:
         """Does something until it succeeds, there is no sense in another try, or the time of one command is over."""
         began = time.perf_counter() if began is None else began
         try:
             async with self._translated(), asyncio.timeout(began + self._timeout_s - time.perf_counter()):
                 return await self._retry.call_with_retry(once, self._on_failure, is_retryable=self._passes)
         except ServiceError as error:
-            if self._meter is not None:
+            if self._meter is not None and error.reason != expected:
                 self._meter.failed(error.reason)
             raise
         finally:
