@@ -116,7 +116,7 @@ fuzz-smoke: setup ## The same, a minute in all
 	$(BIN)/python -m tests.fuzz.coverage_guided --minutes 0.1
 
 .PHONY: test-properties
-test-properties: setup ## The store against its plain-Python model, hundreds of long stories on one server and on a cluster
+test-properties: setup ## The store against its plain-Python model, 300 long stories on one server, then on a cluster (12 minutes each if busy)
 	MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
 	  $(BIN)/pytest tests/feature_service/test_properties.py --timeout 3600 $(ARGS)
 	MARQUEE_TEST_REDIS=cluster MARQUEE_PROPERTY_EXAMPLES=300 MARQUEE_PROPERTY_STEPS=40 OMP_NUM_THREADS=1 \
