@@ -42,6 +42,20 @@ class Engine:
         """
         return run([self.client, *arguments], self.environment, stdin=stdin, timeout_s=timeout_s)
 
+    def logs(self, container: str, *, since: str) -> str:
+        """Returns what a container wrote since a moment, a time of the engine before each line.
+
+        Raises:
+            EngineError: The command failed.
+        """
+        command = [self.client, "logs", "--timestamps", "--since", since, container]
+        done = subprocess.run(
+            command, env=dict(self.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        if done.returncode != 0:
+            raise EngineError(f"{' '.join(command)} exited with {done.returncode}")
+        return done.stdout.decode(errors="replace")
+
     def has_image(self, name: str) -> bool:
         """Tells whether an image is there."""
         return bool(self.run("image", "ls", "--quiet", name).strip())

@@ -11,8 +11,10 @@ from deploy.test_containers.engine import Engine, EngineError, running_engine
 from deploy.test_containers.images import build_images
 from deploy.test_containers.phases import phase
 from deploy.test_containers.stand_ins import BaseImages, base_images
+from tests.chaos.drills import print_table
 
 TAG = "e2e"
+DRILLS = "drills on containers"
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +55,15 @@ def stack(engine: Engine, bases: BaseImages, images: dict[str, str]) -> Iterator
                 raise EngineError(f"{error}\n{project.compose('logs', '--tail=40')}") from error
         yield project
     finally:
-        project.compose("down", "--volumes", "--timeout", "10")
+        project.compose("--profile", "rebuild", "down", "--volumes", "--timeout", "10")
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the table of drills on containers."""
+    print_table(terminalreporter, DRILLS)
