@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from two_tower.answer_source import Source
 from two_tower.heads import Heads
 from two_tower.host_heads import HostUser
+from two_tower.ridge import PosteriorFactor
 from two_tower.serving import PairwiseUsers, UserEmbeddings
 
 UsersT = TypeVar("UsersT", UserEmbeddings, PairwiseUsers)
@@ -31,6 +32,7 @@ class EmbeddedUser:
         num_ratings: How many of his ratings it rests on.
         heads: What it was made for; gone once nothing answers from it any more.
         on_host: The same for what answers on the host; None where nothing does.
+        certainty: What deviations of his ratings are told by; None until somebody wanted one, or if nobody can tell.
     """
 
     vectors: UserEmbeddings | PairwiseUsers
@@ -38,11 +40,14 @@ class EmbeddedUser:
     num_ratings: int
     heads: "weakref.ReferenceType[Heads]"
     on_host: HostUser | None = None
+    certainty: PosteriorFactor | None = None
 
     @property
     def size_bytes(self) -> int:
         """What he takes of memory; on a GPU his tensors lie there."""
-        return _OBJECTS_BYTES + sum(int(getattr(self.vectors, each.name).nbytes) for each in fields(self.vectors))
+        certainty = 0 if self.certainty is None else self.certainty.matrix.nbytes
+        vectors = sum(int(getattr(self.vectors, each.name).nbytes) for each in fields(self.vectors))
+        return _OBJECTS_BYTES + vectors + certainty
 
 
 def row_of(users: UsersT, row: int) -> UsersT:

@@ -5,6 +5,7 @@ out as a batch costs several times what they cost; so only who needs more than t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,12 +25,18 @@ from model_service.queries import (
     TopKTask,
     UserOutcome,
 )
+from model_service.user_rows import assemble
 from two_tower.host_heads import HostHeads, HostUser
 from two_tower.recommending import RankedRow
+from two_tower.ridge import PosteriorFactor
 
 _MANY_MOVIES = 20_000
 """Movies that take half a millisecond to score for one user: others wait for the loop meanwhile, and a batch reads the
 movie vectors once for all of its users."""
+_MANY_DEVIATIONS = 32
+"""Deviations that take a millisecond where a history of 200 ratings has a say in each."""
+_NO_SESSION = 0
+"""When events of a session happened; there are none."""
 _MANY_USERS = 256
 """Users who take a millisecond to find; more are answered in pieces, and others between them."""
 
@@ -69,6 +76,11 @@ class NearAnswers:
         sources = [embedded.source for _, embedded in users]
         if len(on_host) < len(users) or (generation.heads.popularity is not None and Source.POPULAR in sources):
             return None
+        certainty = None
+        if isinstance(task, RatingTask) and _needs_certainty(task, generation):
+            certainty = self._certainty(task.users, users[0], generation)
+            if certainty is None:
+                return None
         self.num_given += 1
         answered = AnsweredUsers(
             [UserOutcome.OK] * len(users),
@@ -77,9 +89,19 @@ class NearAnswers:
             [embedded.num_ratings for _, embedded in users],
         )
         if isinstance(task, RatingTask):
-            return _rated(task, generation, heads, on_host, answered)
+            return _rated(task, generation, heads, on_host, answered, certainty)
         assert isinstance(task, TopKTask)
         return TopKAnswer(generation, answered, [self._ranked(task, generation, heads, users[0], on_host[0])])
+
+    def _certainty(self, queries: NamedUsers, user: EmbeddedNearUser, generation: Generation) -> PosteriorFactor | None:
+        """Returns what is known of the one user, and keeps it with him: he is asked about again and again."""
+        stored, embedded = user
+        if embedded.certainty is not None:
+            return embedded.certainty
+        columns = assemble(queries, [stored], generation.checkpoint, _NO_SESSION).columns
+        certainty = generation.checkpoint.model.certainty_of(columns, generation.heads.movies)
+        self._features.keep_one(queries.user_ids[0], stored, replace(embedded, certainty=certainty))
+        return certainty
 
     def _ranked(
         self, task: TopKTask, generation: Generation, heads: HostHeads, user: EmbeddedNearUser, on_host: HostUser
@@ -93,17 +115,28 @@ class NearAnswers:
 
 def _is_little(task: Task, generation: Generation) -> bool:
     if isinstance(task, RatingTask):
-        can_rate = generation.checkpoint.model.rating_scale is not None
-        needs_columns = task.with_deviations and generation.heads.tells_deviations
-        return can_rate and not needs_columns and len(task.users) <= _MANY_USERS
+        if generation.checkpoint.model.rating_scale is None:
+            return False
+        if _needs_certainty(task, generation):
+            return len(task.users) == 1 and len(task.positions) <= _MANY_DEVIATIONS
+        return len(task.users) <= _MANY_USERS
     if not isinstance(task, TopKTask):
         return False
     is_plain = len(task.users) == 1 and task.wish.diversity == 0 and task.wish.explain == 0
     return is_plain and generation.index is None and len(generation.catalogue) < _MANY_MOVIES
 
 
+def _needs_certainty(task: RatingTask, generation: Generation) -> bool:
+    return task.with_deviations and generation.heads.tells_deviations
+
+
 def _rated(
-    task: RatingTask, generation: Generation, heads: HostHeads, users: Sequence[HostUser], answered: AnsweredUsers
+    task: RatingTask,
+    generation: Generation,
+    heads: HostHeads,
+    users: Sequence[HostUser],
+    answered: AnsweredUsers,
+    certainty: PosteriorFactor | None,
 ) -> RatingAnswer:
     scale, spread = generation.checkpoint.model.rating_scale, generation.checkpoint.manifest.rating_spread
     assert scale is not None
@@ -111,11 +144,13 @@ def _rated(
     # Of a movie that does not exist the last one is rated: what stands for no number is the place of that one.
     ratings = heads.rate_pairs(users, positions, numbers)
     scores = heads.score_pairs(users, positions, numbers)
-    columns = [ratings, scale.round(ratings), scores]
-    if task.with_deviations and spread is not None:
-        columns.append(spread.deviations_of(answered.num_ratings)[positions])
+    told = [ratings, scale.round(ratings), scores]
+    if certainty is not None:
+        told.append(generation.checkpoint.model.deviations_by(certainty, generation.heads.movies, numbers))
+    elif task.with_deviations and spread is not None:
+        told.append(spread.deviations_of(answered.num_ratings)[positions])
     missing = numbers < 0  # [P]
     if missing.any():
-        columns = [np.where(missing, np.float32(np.nan), column) for column in columns]
-    ratings, rounded, scores, *deviations = columns
-    return RatingAnswer(generation, answered, ratings, rounded, scores, deviations[0] if deviations else None)
+        told = [np.where(missing, np.float32(np.nan), column) for column in told]
+    ratings, rounded, scores, *rest = told
+    return RatingAnswer(generation, answered, ratings, rounded, scores, rest[0] if rest else None)

@@ -170,12 +170,23 @@ class NearFeatures:
             users: What each was embedded from, by id.
         """
         for user_id, embedded in made.items():
-            near = self._cache.peek(user_id)
-            if near is not None and near.user is users[user_id]:
-                others = [each for each in near.embedded if each.heads() not in (None, embedded.heads())]
-                better = replace(near, embedded=(embedded, *others)[:_MODELS])
-                self._cache.amend(user_id, near, better, _embedded_bytes(better) - _embedded_bytes(near))
-                self.num_embedded_made += 1
+            self.num_embedded_made += self.keep_one(user_id, users[user_id], embedded)
+
+    def keep_one(self, user_id: str, user: StoredUser, embedded: EmbeddedUser) -> bool:
+        """Keeps a user as he was embedded, or as more was worked out of him since, and tells whether it could.
+
+        Args:
+            user_id: Who he is.
+            user: What he was embedded from; nothing is kept if that is no longer what is near.
+            embedded: As he is to be kept.
+        """
+        near = self._cache.peek(user_id)
+        if near is None or near.user is not user:
+            return False
+        others = [each for each in near.embedded if each.heads() not in (None, embedded.heads())]
+        better = replace(near, embedded=(embedded, *others)[:_MODELS])
+        self._cache.amend(user_id, near, better, _embedded_bytes(better) - _embedded_bytes(near))
+        return True
 
     def _near(self, user_id: str, history_limit: int, wanted: str, now_ms: int) -> NearUser | None:
         epoch, counter = _parse(wanted)

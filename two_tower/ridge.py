@@ -1,6 +1,10 @@
 """Solves many small Bayesian ridge regressions at once. Knows designs and targets; knows no user, movie or rating."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -55,3 +59,41 @@ def posterior_variances(designs: Tensor, queries: Tensor) -> Tensor:
     gram.diagonal(dim1=1, dim2=2).add_(1.0)
     halves: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), turned, upper=False)
     return halves.square().sum(dim=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PosteriorFactor:
+    """One regression as `posterior_variances` solves it, kept on the host for queries to come. R = weights.
+
+    Attributes:
+        matrix: Its product with a query has the length by which the rows narrowed the prior, or, where there are more
+            rows than weights, the length that they left. float32 [min(n, R), R]
+        narrows: Which of the two it is.
+    """
+
+    matrix: NDArray[np.float32]
+    narrows: bool
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, design: Tensor) -> "PosteriorFactor":
+        """Solves the regression of some rows, given as to `posterior_means`. float32 [n, R]."""
+        num_rows, num_weights = design.shape
+        if num_rows <= num_weights:
+            gram = design @ design.T  # [n, n]
+            gram.diagonal().add_(1.0)
+            solved = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), design, upper=False)  # [n, R]
+            return cls(solved.cpu().numpy(), narrows=True)
+        gram = design.T @ design  # [R, R]
+        gram.diagonal().add_(1.0)
+        unit = torch.eye(num_weights, device=design.device)
+        inverse = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), unit, upper=False)  # [R, R]
+        return cls(inverse.cpu().numpy(), narrows=False)
+
+    def variances(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the posterior variance of each query's product with the weights. float32 [Q, R] to float32 [Q]."""
+        lengths: NDArray[np.float32] = np.add.reduce(np.square(queries @ self.matrix.T), axis=-1)  # [Q]
+        if self.narrows:
+            prior: NDArray[np.float32] = np.add.reduce(np.square(queries), axis=-1)  # [Q]
+            lengths = np.maximum(prior - lengths, 0)
+        return lengths

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from two_tower.movie_columns import MovieColumns
+from two_tower.ridge import PosteriorFactor
 from two_tower.user_columns import UserColumns
 
 _FLOATS_AT_ONCE = 16 << 20
@@ -190,6 +191,19 @@ class ServedModel(ABC, Generic[MoviesT, UsersT]):
         manifest's table by number of ratings answers.
         """
         return None
+
+    def certainty_of(self, users: UserColumns, movies: MoviesT) -> PosteriorFactor | None:
+        """Returns what `deviations_by` has to know of one user, a batch of one; None if the model tells no deviations.
+
+        It costs about what `rating_deviations` costs, and serves as long as the user does not change.
+        """
+        return None
+
+    def deviations_by(
+        self, certainty: PosteriorFactor, movies: MoviesT, numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Returns what `rating_deviations` returns of the user, to 1e-5, for each movie `numbers[p]`. float32 [P]."""
+        raise NotImplementedError(f"{self.name} tells no deviations")
 
     def history_contributions(
         self, users: UserColumns, movies: MoviesT, positions: NDArray[np.int64], numbers: NDArray[np.int64]

@@ -14,7 +14,7 @@ from marquee.v1 import model_service_pb2_grpc
 from model_service.__main__ import serve
 from model_service.settings import ModelSettings
 from tests.model_service.feature_fake import FeatureFake, serving
-from tests.model_service.hand_made import HandMade
+from tests.model_service.hand_made import HandMade, HandMadeSure
 from tests.model_service.hand_made_pairwise import HandMadeById, HandMadePairwise
 from tests.training_record import unmeasured
 from two_tower import checkpoint, golden
@@ -34,6 +34,7 @@ USER_POINTS = {"ann": (1.0, 0.25), "bob": (0.0, 1.0)}
 @pytest.fixture(autouse=True)
 def _hand_made_is_a_model(monkeypatch):
     monkeypatch.setitem(MODELS, HandMade.name, "tests.model_service.hand_made:HandMade")
+    monkeypatch.setitem(MODELS, HandMadeSure.name, "tests.model_service.hand_made:HandMadeSure")
     for kind in (HandMadePairwise, HandMadeById):
         monkeypatch.setitem(MODELS, kind.name, f"tests.model_service.hand_made_pairwise:{kind.__name__}")
 

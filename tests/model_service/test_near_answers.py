@@ -10,6 +10,7 @@ from marquee.v1 import user_pb2
 
 from model_service.catalogue import Catalogue, CatalogueMovie
 from model_service.filters import BarredMovies, MovieFilter
+from tests.model_service.hand_made import HandMade, HandMadeSure
 from tests.scraping import scrape
 from two_tower.rating_spread import RatingSpread
 
@@ -18,12 +19,12 @@ INLINE = pb.UserSelector(inline_user=pb.InlineUser(history=[user_pb2.HistoryEntr
 
 
 @pytest.fixture
-async def both(start, train, features, unused_tcp_port):
+async def both(request, start, train, features, unused_tcp_port):
     """Asks a service that has carl near and one that keeps nobody; tells how many of the answers came at once."""
     features.follow()
     features.watch("carl", "heat", 1000, 5.0)
     features.watch("carl", "big", 2000, 2.0)
-    train("v1", rating_spread=RatingSpread((0, 2, 5), (1.2, 0.9, 0.8)))
+    train("v1", kind=getattr(request, "param", HandMade), rating_spread=RatingSpread((0, 2, 5), (1.2, 0.9, 0.8)))
     metrics = f"127.0.0.1:{unused_tcp_port}"
 
     async with start(near_cache_bytes=1 << 20, metrics_listen=metrics) as near, start(near_cache_bytes=0) as far:
@@ -70,6 +71,32 @@ async def test_a_rating_is_the_one_of_a_batch(both, movie_id):
     assert at_once == in_a_batch
     assert num_at_once == 1
     assert at_once.stddev == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("both", [HandMadeSure], indirect=True)
+async def test_a_deviation_that_the_model_tells_is_the_one_of_a_batch(both):
+    """It is worked out of the user's history once: he watched Heat, whose vector has length 1, and what is no Drama."""
+    told = [await both("PredictRating", rate(movie_id)) for movie_id in ("heat", "up", "heat")]
+
+    assert [num_at_once for _, _, num_at_once in told] == [1, 1, 1]
+    assert told[0] == told[2]
+    for at_once, in_a_batch, _ in told:
+        assert at_once.stddev == pytest.approx(in_a_batch.stddev, rel=1e-5)
+    assert told[0][0].stddev == pytest.approx(np.sqrt(0.25 + 1 / 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("both", [HandMadeSure], indirect=True)
+async def test_deviations_of_several_users_that_the_model_tells_go_into_a_batch(both):
+    """The histories of all are laid out together there."""
+    request = pb.BatchPredictRatingsRequest(
+        user_ids=["carl", "bob"], movie_ids=["heat"], user_indices=[0, 1], movie_indices=[0, 0], with_stddev=True
+    )
+    await both("BatchPredictRatings", request)
+
+    near, far, num_at_once = await both("BatchPredictRatings", request)
+
+    assert num_at_once == 0
+    assert near == far
 
 
 async def test_ratings_of_many_pairs_are_those_of_a_batch(both, features):

@@ -33,7 +33,7 @@ from two_tower.models.marquee_histories import CountedEvents
 from two_tower.models.marquee_uncertainty import pair_variances
 from two_tower.movie_columns import MovieColumns
 from two_tower.restoring import decode_config, require_tensors, require_vocabularies
-from two_tower.ridge import posterior_means
+from two_tower.ridge import PosteriorFactor, posterior_means
 from two_tower.serving import FactoredModel, MovieEmbeddings, RatingScale, UserEmbeddings
 from two_tower.user_columns import UserColumns
 
@@ -160,6 +160,27 @@ class Marquee(FactoredModel):
             return None
         of_user, of_movie, noise = self.variance_parts(users, movies, positions, numbers)
         deviations: NDArray[np.float32] = np.sqrt(self._config.user_variance_factor * of_user + of_movie + noise)
+        return deviations
+
+    def certainty_of(self, users: UserColumns, movies: MovieEmbeddings) -> PosteriorFactor | None:
+        """Solves the regression behind the first of `variance_parts`."""
+        if self._config.scale is None:
+            return None
+        events = CountedEvents.of(users.histories, np.zeros(len(users), np.bool_), self._config.data_until_ms)
+        rated = np.flatnonzero(~np.isnan(events.ratings))  # [n]
+        weights = self._to_device(self._event_weights(events, movies)[rated])  # [n]
+        return PosteriorFactor.of(
+            movies.rating_vectors[self._to_device(events.movie_numbers[rated])] * weights[:, None]
+        )
+
+    def deviations_by(
+        self, certainty: PosteriorFactor, movies: MovieEmbeddings, numbers: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Adds up the same parts on the CPU."""
+        of_user = certainty.variances(movies.rating_vectors.numpy()[numbers])  # [P]
+        of_movie = self._tensors["rating.variances"].numpy()[np.maximum(movies.movie_rows[numbers], 0)]  # [P]
+        variances = self._config.user_variance_factor * of_user + of_movie + self._config.spread_variance
+        deviations: NDArray[np.float32] = np.sqrt(variances, dtype=np.float32)
         return deviations
 
     @torch.no_grad()

@@ -68,3 +68,21 @@ def test_the_number_of_ratings_counts_those_that_were_trimmed(model: Marquee) ->
     users = together([a_user(events, user_id="u1", complete=False), a_user(events, user_id="u1"), a_user([])])
 
     assert model.count_ratings(users).tolist() == [301, 3, 0]
+
+
+@pytest.mark.parametrize("num_events", [0, 1, 20, 100])
+def test_what_is_kept_of_a_user_tells_the_same_deviations(
+    model: Marquee, movies: MovieEmbeddings, num_events: int
+) -> None:
+    """With fewer ratings than coordinates, with more, and without any; some events are no ratings."""
+    user = a_user([*some_events(num_events), (3, NAN, 5)])
+    numbers = np.arange(0, COLD + 1, 7)
+
+    certainty = model.certainty_of(user, movies)
+
+    assert certainty is not None
+    assert certainty.narrows == (num_events < 20)
+    found = model.deviations_by(certainty, movies, numbers)
+    assert found.dtype == np.float32
+    expected = model.rating_deviations(user, movies, np.zeros(len(numbers), np.int64), numbers)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5)
