@@ -128,6 +128,8 @@ class FaissIndex:
         num_movies, width = vectors.shape
         num_groups = max(1, min(int(_CENTROIDS_PER_ROOT * num_movies**0.5), num_movies // _TRAINED_ON))
         index: Any = faiss.index_factory(width, f"IVF{num_groups},PQ{width // 2}x4fs", faiss.METRIC_INNER_PRODUCT)
+        # Codes of what is left beside the centroid err less, and cost a product of two vectors no more.
+        index.by_residual = True
         index.cp.niter = _ROUNDS
         index.cp.seed = int(rng.integers(1 << 31))
         sample = rng.choice(num_movies, min(num_movies, num_groups * _TRAINED_ON), replace=False)
@@ -154,7 +156,8 @@ class FaissIndex:
         """Decides as `CandidateIndex.look_for` says."""
         for each, reached in self.depths.items():
             if each * _DEEPER >= depth:
-                num_scored = _num_scored(k, reached.scored_per_movie)
+                # What is excluded may be among the best: the rest must be found as well as in a list of all of them.
+                num_scored = _num_scored(k + num_excluded, reached.scored_per_movie)
                 return Look(reached.num_groups, _rounded(num_scored + num_excluded), num_scored)
         return None
 
