@@ -43,6 +43,8 @@ CACHES = {"near": 1 << 30, "few": 6 << 20, "none": 0}
 """Bytes of the near cache: all users fit, some 1,500 do, nobody does."""
 NUM_FREQUENT = 500
 PAIRS_TOGETHER = 256
+GRID = (16, 256)
+"""Users, and movies of which each is asked about for all of them: as who ranks candidates of his own asks."""
 RATE, BATCH_RATE, TOP_K = (
     f"/marquee.v1.ModelService/{name}" for name in ("PredictRating", "BatchPredictRatings", "TopK")
 )
@@ -183,6 +185,10 @@ def cases_of(
         for start in range(0, NUM_REQUESTS - PAIRS_TOGETHER, PAIRS_TOGETHER)
     ]
 
+    grids = [
+        grid(drawn[start : start + GRID[0]], wanted[start : start + GRID[1]]).SerializeToString()
+        for start in range(0, NUM_REQUESTS - GRID[1], GRID[1])
+    ]
     tenth = [
         pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie).SerializeToString()
         for user, movie in zip(one_in_ten_rare(rng, users), wanted, strict=True)
@@ -221,6 +227,12 @@ def cases_of(
             unary("near", BATCH_RATE, together, in_flight=4),
             PAIRS_TOGETHER,
         ),
+        Case(
+            f"BatchPredictRatings of {GRID[0]} users and {GRID[1]} movies, near",
+            servers["near"],
+            unary("near", BATCH_RATE, grids, in_flight=4),
+            GRID[0] * GRID[1],
+        ),
     ]
 
 
@@ -234,6 +246,11 @@ def pairs(users: Sequence[str], movies: Sequence[str]) -> pb.BatchPredictRatings
         user_indices=[user_places[user] for user in users],
         movie_indices=[movie_places[movie] for movie in movies],
     )
+
+
+def grid(users: Sequence[str], movies: Sequence[str]) -> pb.BatchPredictRatingsRequest:
+    """Returns the question about each of the first users of different names and each movie, as many as there may be."""
+    return pairs([user for user in users for _ in movies], [movie for _ in users for movie in movies])
 
 
 async def ask_through_client(address: str, users: Sequence[str], movies: Sequence[str], seconds: float) -> Answered:
