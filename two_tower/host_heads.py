@@ -86,4 +86,5 @@ class HostHeads:
 
 def _of_pairs(vectors: Sequence[NDArray[np.float32]], positions: NDArray[np.int64]) -> NDArray[np.float32]:
     """Returns the vector of each pair's user, [P, D], or of the one user whom all are about, [D]."""
-    return vectors[0] if len(vectors) == 1 else np.stack(vectors)[positions]
+    # As np.stack does, which takes four times as long.
+    return vectors[0] if len(vectors) == 1 else np.concatenate(vectors).reshape(len(vectors), -1)[positions]
