@@ -218,13 +218,14 @@ class AofSizes:
 
 _SLOW_SYNC = """
 #include <unistd.h>
-int fdatasync(int file) { usleep(1500000); return fsync(file); }
+int fdatasync(int file) { usleep(MICROSECONDS); return fsync(file); }
 """
 
 
-def slow_disk(folder: Path, compiler: str) -> Path:
-    """Returns a library that makes each sync of a file take 1.5 s, as a disk under load does."""
+def slow_disk(folder: Path, compiler: str, sync_s: float) -> Path:
+    """Returns a library that makes each sync of a file take so long, as a disk under load does."""
     source, library = folder / "slow_sync.c", folder / "slow_sync.so"
     source.write_text(_SLOW_SYNC)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    duration = f"-DMICROSECONDS={round(sync_s * 1e6)}"
+    subprocess.run([compiler, "-shared", "-fPIC", duration, "-o", library, source], check=True)
     return library
