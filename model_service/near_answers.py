@@ -109,8 +109,9 @@ class NearAnswers:
         stored, _ = user
         barred = self._barred.numbers(task.movie_filter, generation.catalogue)
         ranked = heads.rank(on_host, task.wish.k, barred, stored.seen if task.exclude_seen else stored.seen[:0])
-        has_ratings = generation.checkpoint.model.rating_scale is not None
-        return RankedRow(ranked, heads.rate(on_host, ranked.numbers) if has_ratings else None)
+        if generation.checkpoint.model.rating_scale is None:
+            return RankedRow(ranked, None)
+        return RankedRow(ranked, heads.rate_pairs([on_host], np.zeros_like(ranked.numbers), ranked.numbers))
 
 
 def _is_little(task: Task, generation: Generation) -> bool:

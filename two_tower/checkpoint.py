@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from two_tower import golden as golden_answers
 from two_tower import manifest as manifest_form
 from two_tower.errors import (
+    FAILURES_OF_A_MODEL,
     CheckpointError,
     CorruptCheckpointError,
     ForeignCheckpointError,
@@ -188,7 +189,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     popularity = _read_popularity(folder / POPULARITY, manifest.popularity, vocabularies)
     try:
         model = model_kind.restore(manifest.config, tensors, vocabularies, torch.device(device))
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except FAILURES_OF_A_MODEL as error:
         # The hashes are right, so the writer's code and this code disagree in a way that `restore` did not foresee.
         raise MismatchedCheckpointError(
             [f"{manifest.model} cannot be rebuilt from config, tensors and vocabularies: {error!r}"]
@@ -204,7 +205,7 @@ def self_check(checkpoint: Checkpoint) -> None:
     """Asks the golden users again.
 
     Raises:
-        SelfCheckError: The model answers otherwise than when the checkpoint was written.
+        SelfCheckError: The model answers otherwise than when the checkpoint was written, or not at all.
     """
     golden_answers.check(checkpoint.model, checkpoint.manifest.golden)
 

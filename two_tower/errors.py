@@ -15,6 +15,9 @@ TwoTowerError
 
 from collections.abc import Sequence
 
+FAILURES_OF_A_MODEL = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a model built of parts that somebody made up may raise: from numpy, torch, and its own code."""
+
 
 class TwoTowerError(Exception):
     """Anything that this package raises for a caller to act on."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from two_tower.errors import SelfCheckError
+from two_tower.errors import FAILURES_OF_A_MODEL, SelfCheckError
 from two_tower.movie_columns import MovieColumns
 from two_tower.scoring import rank_scores, rate_all
 from two_tower.serving import Model
@@ -113,7 +113,8 @@ def check(model: Model, golden: Golden) -> None:
     """Asks the model about the golden users again.
 
     Raises:
-        SelfCheckError: An answer differs by more than rounding; says which and by how much.
+        SelfCheckError: An answer differs by more than rounding, which the message names with the difference, or there
+            is none.
     """
     num_movies = len(golden.movies)
     for user in golden.users:
@@ -121,7 +122,11 @@ def check(model: Model, golden: Golden) -> None:
             raise SelfCheckError(f"a golden user has not one expected answer for each of the {num_movies} movies")
         if any(not 0 <= event.movie < num_movies for event in user.history):
             raise SelfCheckError("a golden user has watched a movie that is not among the golden movies")
-    ratings, scores = _answer(model, golden.movies, golden.users)
+    try:
+        ratings, scores = _answer(model, golden.movies, golden.users)
+    except FAILURES_OF_A_MODEL as error:
+        # Tables that point at each other pass the loading whatever they point at.
+        raise SelfCheckError(f"the model cannot answer its golden users: {error!r}") from error
     for b, user in enumerate(golden.users):
         if ratings is not None or user.ratings:
             found = ratings[b] if ratings is not None else np.full(num_movies, np.nan, np.float32)

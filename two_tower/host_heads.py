@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from two_tower.scoring import stars
 from two_tower.serving import MovieEmbeddings, ServedModel, UserEmbeddings
-from two_tower.top_k import MovieMatrix, Ranked, best_of, sum_exactly
+from two_tower.top_k import MovieMatrix, Ranked, best_of, candidates_of, sum_exactly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,10 +62,6 @@ class HostHeads:
         vectors = _of_pairs([user.rating for user in users], positions)  # [P, R] or [R]
         return stars(self._model, sum_exactly(vectors, self._rating_vectors[numbers], self._rating_biases[numbers]))
 
-    def rate(self, user: HostUser, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns a user's ratings of movies, clipped to the scale. float32 [P]."""
-        return stars(self._model, sum_exactly(user.rating, self._rating_vectors[numbers], self._rating_biases[numbers]))
-
     def rank(self, user: HostUser, k: int, barred: NDArray[np.integer], seen: NDArray[np.integer]) -> Ranked:
         """Returns the k best movies, fewer if fewer may be recommended.
 
@@ -79,8 +75,7 @@ class HostHeads:
         scores += self._ranking_biases
         scores[barred] = -np.inf
         scores[seen] = -np.inf
-        kth = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
-        candidates = np.flatnonzero(scores >= kth - user.margin if kth > -np.inf else scores > kth)  # [C]
+        candidates = candidates_of(scores, user.margin, k)  # [C]
         return best_of(user.ranking, self._ranking_vectors, self._ranking_biases, candidates, k)
 
 

@@ -101,13 +101,8 @@ class NumpyScorer:
         margins = movies.margin(np.linalg.norm(user_vectors.astype(np.float64), axis=-1))  # [B]
         answers = []
         for b, k in enumerate(ks):
-            allowed = permitted.of_row(b)  # [M]
-            row = np.where(allowed, scores[b], -np.inf)  # [M]
-            num_allowed = int(allowed.sum())
-            candidates = np.flatnonzero(allowed)  # [C], ascending
-            if k < num_allowed:
-                kth = np.partition(row, len(row) - k)[len(row) - k]
-                candidates = np.flatnonzero(row >= kth - margins[b])
+            scores[b, ~permitted.of_row(b)] = -np.inf
+            candidates = candidates_of(scores[b], float(margins[b]), k)
             answers.append(best_of(user_vectors[b], vectors, biases, candidates, k))
         return answers
 
@@ -171,6 +166,18 @@ class TorchScorer:
             scores[some] = _sum_exactly_torch(users[user_index[some]], movies, movie_index[some])
         on_host: NDArray[np.float32] = scores.cpu().numpy()
         return on_host
+
+
+def candidates_of(scores: NDArray[np.float32], margin: float, k: int) -> NDArray[np.int64]:
+    """Returns the movies among which the k best are for sure, all that may be answered if they are no more, ascending.
+
+    Args:
+        scores: float32 products, -inf of a movie that may not be answered. [M]
+        margin: Bound of how far apart two scores may be that are equal in truth.
+        k: Movies wanted, at least 1.
+    """
+    kth = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+    return np.flatnonzero(scores >= kth - margin if kth > -np.inf else scores > kth)
 
 
 def best_of(

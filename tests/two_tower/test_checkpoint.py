@@ -24,6 +24,7 @@ from two_tower.errors import (
     SelfCheckError,
 )
 from two_tower.manifest import TrainingRecord
+from two_tower.models.item_knn import ItemKnn
 from two_tower.models.two_tower_history import TwoTowerHistory
 from two_tower.movie_columns import MovieColumns
 from two_tower.user_columns import Profiles
@@ -339,6 +340,35 @@ def test_self_check_finds_weights_that_were_exchanged(folder: Path) -> None:
 
     with pytest.raises(SelfCheckError, match="golden user 0 gets rating"):
         checkpoints.self_check(checkpoints.load(folder))
+
+
+def test_self_check_finds_a_model_that_cannot_answer(folder: Path) -> None:
+    """What the model raises of itself, here over a time beyond 64 bits, is told as wrong with the checkpoint."""
+
+    def change(fields: dict[str, Any]) -> None:
+        fields["golden"]["users"][2]["history"][0]["event_time_ms"] = 1 << 70
+
+    rewrite_manifest(folder, change)
+
+    with pytest.raises(SelfCheckError, match="cannot answer its golden users"):
+        checkpoints.self_check(checkpoints.load(folder))
+
+
+@pytest.mark.parametrize("row", [-1.0, 2.5, 4.0])
+def test_neighbours_that_are_no_movies_are_refused(model: TwoTowerHistory, row: float) -> None:
+    """Rows of a neighbourhood model point into its own tables."""
+    kept = {name: model.config()[name] for name in ("scale", "ages", "years")}
+    constants = {"global_mean": 3.0, "user_damping": 5.0, "residual_damping": 1.0, "decay_events": 0.0}
+    config = {**kept, **constants, "decay_floor": 0.0, "neighbours": 2, "vector_size": 3}
+    shapes = {f"{head}_{what}": (4, 2) for head in ("rating", "ranking") for what in ("neighbours", "similarities")}
+    tensors = {f"movies.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    tensors |= {"movies.vectors": torch.zeros(4, 3), "movies.biases": torch.zeros(4), "users.biases": torch.zeros(3)}
+    tensors["movies.ranking_neighbours"][2, 1] = row
+
+    with pytest.raises(
+        MismatchedCheckpointError, match=r"ranking_neighbours holds what is no row of a movie; .* 0 to 3"
+    ):
+        ItemKnn.restore(config, tensors, model.vocabularies(), torch.device("cpu"))
 
 
 def test_self_check_refuses_golden_users_that_make_no_sense(folder: Path) -> None:

@@ -10,12 +10,11 @@ ends the reading, none is set aside.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainer.data_cache import cache_folder
@@ -25,6 +24,7 @@ from trainer.readers.event_times import parse_times
 from trainer.readers.id_column import encode_column
 from trainer.readers.layouts import Layout, layout_of_header
 from trainer.readers.mapped_columns import ColumnWriter, blocks_of_users, open_columns
+from trainer.readers.parquet_file import open_parquet, read_parquet_batches
 from trainer.readers.rating_scale import detect_scale, on_scale
 from trainer.readers.read_options import ReadOptions
 from two_tower.serving import RatingScale
@@ -85,7 +85,7 @@ def read_parquet_folder(
         DataError: A file is damaged, the rows are not sorted by user, or one of them is wrong.
     """
     files = sorted((path / FOLDER).glob("*.parquet"))
-    layout = layout_of_header(str(files[0]), _schema(files[0]).names, "", "ratings", options.columns)
+    layout = layout_of_header(str(files[0]), _column_names(files[0]), "", "ratings", options.columns)
     folder = cache_folder() / "interactions" / _fingerprint(files, layout, listed_movies, listed_users)
     about = folder / "about.json"
     if not about.exists():
@@ -111,18 +111,18 @@ class _Pass:
         self._time_form: str | None = None
 
     def write(self, folder: Path) -> None:
-        capacity = sum(_opened(file).metadata.num_rows for file in self._files)
+        capacity = sum(open_parquet(str(file), file).metadata.num_rows for file in self._files)
         if not capacity:
             raise DataError(f"{self._files[0].parent}: has no rows")
         writer = ColumnWriter(folder, capacity)
         for file in self._files:
             first = 0
             names = list(self._layout.columns.values())
-            absent = [name for name in names if name not in _schema(file).names]
+            absent = [name for name in names if name not in _column_names(file)]
             if absent:
                 raise DataError(f"{file}: has no column {', '.join(absent)}, which {self._files[0].name} has")
             try:
-                for batch in _batches(file, names):
+                for batch in read_parquet_batches(str(file), file, names, _ROWS_A_BATCH):
                     writer.append(self._rows(file, first, batch))
                     first += len(batch)
             except pa.ArrowException as error:
@@ -227,23 +227,9 @@ def _refuse(file: Path, first: int, wrong: NDArray[np.bool_], what: str) -> None
         raise DataError(f"{file}, row {row:,}: {what}; {int(wrong.sum()):,} such rows near it")
 
 
-def _batches(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows. Raises `DataError`, apart from who writes columns: his OSError is about a disk of ours."""
-    try:
-        yield from _opened(file).iter_batches(_ROWS_A_BATCH, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
-
-
-def _opened(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: not a readable Parquet file ({error})") from error
-
-
-def _schema(file: Path) -> pa.Schema:
-    return _opened(file).schema_arrow
+def _column_names(file: Path) -> list[str]:
+    names: list[str] = open_parquet(str(file), file).schema_arrow.names
+    return names
 
 
 def _fingerprint(files: list[Path], layout: Layout, movies: list[str], users: list[str]) -> str:

@@ -14,13 +14,13 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainer.errors import DataError
 from trainer.readers.broken_rows import SHOWN_PER_REASON, BrokenRows
 from trainer.readers.delimited_text import parse
 from trainer.readers.layouts import FileKind, Layout, known_layout, layout_of_header, split_header
+from trainer.readers.parquet_file import open_parquet, read_parquet
 from trainer.readers.source import SourceFile, damage_named, in_memory
 from trainer.readers.utf8_stream import MARKED, mark_undecodable, quoted
 
@@ -63,18 +63,18 @@ def detect_layout(file: SourceFile, kind: FileKind, columns: Mapping[str, str]) 
         return layout
     if file.base_name.endswith(".parquet"):
         with damage_named(file.shown), file.open_stream() as stream:
-            schema = _parquet(file, stream).schema_arrow
-        return layout_of_header(file.shown, schema.names, "", kind, columns)
+            names = open_parquet(file.shown, _seekable(file, stream)).schema_arrow.names
+        return layout_of_header(file.shown, names, "", kind, columns)
     with file.open_stream() as stream, damage_named(file.shown):
         first_line = stream.readline(FIRST_LINE_BYTES)
     if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{file.shown}: is text in UTF-16; save it as UTF-8")
-    names = next(iter(first_line.removeprefix(codecs.BOM_UTF8).splitlines()), b"")
-    if not names.strip():
+    column_names = next(iter(first_line.removeprefix(codecs.BOM_UTF8).splitlines()), b"")
+    if not column_names.strip():
         absent = "is empty" if file.size_bytes <= len(first_line) else "begins with an empty line"
         raise DataError(f"{file.shown}: {absent}; it needs a first line that names its columns")
     try:
-        header, delimiter = split_header(names.decode())
+        header, delimiter = split_header(column_names.decode())
     except UnicodeDecodeError:
         raise DataError(f"{file.shown}, line 1: the column names are not UTF-8; save the file as UTF-8") from None
     return layout_of_header(file.shown, header, delimiter, kind, columns)
@@ -111,17 +111,14 @@ def _read_delimited(file: SourceFile, layout: Layout, plain: Sequence[str]) -> R
 def _read_parquet(file: SourceFile, layout: Layout) -> RawTable:
     names = list(layout.columns.values())
     with damage_named(file.shown), file.open_stream() as stream:
-        table = _parquet(file, stream).read(columns=names)
+        table = read_parquet(file.shown, _seekable(file, stream), names)
     columns = {role: _plain_type(file.shown, name, _whole(table[name])) for role, name in layout.columns.items()}
     broken = BrokenRows(file.shown, unit="row")
     return RawTable(layout, columns, table.num_rows, table.num_rows, lambda rows: rows + 1, broken)
 
 
-def _parquet(file: SourceFile, stream: IO[bytes]) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(stream if stream.seekable() and "b" in getattr(stream, "mode", "") else in_memory(file))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file.shown}: not a readable Parquet file ({error})") from error
+def _seekable(file: SourceFile, stream: IO[bytes]) -> IO[bytes]:
+    return stream if stream.seekable() and "b" in getattr(stream, "mode", "") else in_memory(file)
 
 
 def _plain_type(shown: str, name: str, values: pa.Array) -> pa.Array:

@@ -6,6 +6,7 @@ he watched, the last ones counting more where the data has times. All that it kn
 one whose history was trimmed, a bias.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -74,6 +75,19 @@ class ItemKnn(TableModel[PairwiseMovies, PairwiseUsers, ItemKnnConfig], Pairwise
     config_class: ClassVar[type[TableConfig]] = ItemKnnConfig
     uses_profile: ClassVar[bool] = False
     uses_content: ClassVar[bool] = False
+
+    def __init__(self, config: ItemKnnConfig, encoder: FeatureEncoder, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the tensors that `tensor_shapes` names. Raises `MismatchedCheckpointError` if one is not of rows."""
+        problems = []
+        for name in (f"movies.{head}_neighbours" for head in _HEADS):
+            rows = tensors[name]
+            if not bool(((rows >= 0) & (rows < len(encoder.movies)) & (rows == rows.round())).all()):
+                problems.append(
+                    f"tensor {name} holds what is no row of a movie; they are 0 to {len(encoder.movies) - 1}"
+                )
+        if problems:
+            raise MismatchedCheckpointError(problems)
+        super().__init__(config, encoder, tensors)
 
     @classmethod
     def tensor_shapes(cls, config: ItemKnnConfig, encoder: FeatureEncoder) -> dict[str, tuple[int, ...]]:

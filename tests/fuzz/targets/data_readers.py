@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 
@@ -29,10 +30,28 @@ _ML_100K = {
 }
 
 
+_USERS, _MOVIES, _STARS = ["a", "a", "bü"], [1, 2, 1], [4.0, 3.5, None]
+
+
 def _parquet() -> bytes:
-    table = pa.table({"user": ["a", "a", "b"], "movie": [1, 2, 1], "rating": [4.0, 3.5, None], "time": [1, 2, 3]})
+    table = pa.table({"user": _USERS, "movie": _MOVIES, "rating": _STARS, "time": [1, 2, 3]})
+    return _written(table, compression="NONE")
+
+
+def _other_parquet() -> bytes:
+    """The same rows in other types, packed as another program would."""
+    columns = {
+        "user": pa.array(_USERS).dictionary_encode(),
+        "movie": pa.array([str(movie).encode() for movie in _MOVIES]),
+        "rating": pa.array([None if stars is None else Decimal(str(stars)) for stars in _STARS]),
+        "time": pa.array([1_000_000, 2_000_000, 3_000_000], pa.timestamp("us")),
+    }
+    return _written(pa.table(columns), compression="SNAPPY", use_dictionary=False, data_page_version="2.0")
+
+
+def _written(table: pa.Table, **options: object) -> bytes:
     stream = BytesIO()
-    pq.write_table(table, stream, compression="NONE")
+    pq.write_table(table, stream, **options)
     return stream.getvalue()
 
 
@@ -51,7 +70,9 @@ class DataReaders:
 
     def seeds(self) -> Sequence[bytes]:
         """Returns inputs that spoil nothing."""
-        return [bytes([place]) + files[name] for place, (files, name) in enumerate(self._places)]
+        seeds = [bytes([place]) + files[name] for place, (files, name) in enumerate(self._places)]
+        parquet = [place for place, (_, name) in enumerate(self._places) if name.endswith(".parquet")]
+        return seeds + [bytes([place]) + _other_parquet() for place in parquet]
 
     def attack(self, data: bytes) -> None:
         """Reads what an input makes of a data set. Raises what should not be raised."""
