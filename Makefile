@@ -53,7 +53,7 @@ demo: $(RUNNABLE) ## Train both models, serve them, ask them, stop them (DATA=DI
 	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data '$(DATA)')
 
 .PHONY: up
-up: $(RUNNABLE) ## Keep Redis and both services running until Ctrl-C (trains first if nothing is trained)
+up: $(RUNNABLE) ## Keep Redis and both services running until Ctrl-C (takes over the demo's model, or trains first)
 	$(BIN)/python -m deploy.local.up $(if $(DATA),--data '$(DATA)')
 
 # ---- is it right? ---------------------------------------------------------------------------------------------------

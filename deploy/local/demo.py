@@ -34,13 +34,20 @@ def show_metrics(console: Console, checkpoints: list[Checkpoint]) -> None:
     console.print(table)
 
 
-def show_next_steps(console: Console, data: str) -> None:
-    """Prints three commands that are worth trying after this."""
+def show_next_steps(console: Console, asked_for: str | None, data: str) -> None:
+    """Prints three commands that are worth trying after this.
+
+    Args:
+        console: Where to.
+        asked_for: Data that the demo was told to use; None if it made some up, which `make up` takes over trained.
+        data: Data that it used.
+    """
+    up = "make up" if asked_for is None else f"make up DATA={asked_for}"
     console.print(
         "\nNothing is left running. Three things to try next:\n"
-        f"  [bold]make up DATA={data}[/]   keeps Redis and both services running until Ctrl-C\n"
-        "  [bold].venv/bin/python -m trainer topk --help[/]   filters, profiles, sessions: ask the running services\n"
-        f"  [bold].venv/bin/python -m trainer inspect {data}[/]   what a data set holds, and which models fit it",
+        f"  [bold]{up}[/]   keeps Redis and both services running until Ctrl-C\n"
+        "  [bold].venv/bin/python -m trainer topk --help[/]   genres, variety, reasons: ask the running services\n"
+        f"  [bold].venv/bin/python -m trainer inspect {data}[/]   what a data set holds, and what to run on it",
         highlight=False,
         soft_wrap=True,
     )
@@ -55,6 +62,7 @@ def demo(console: Console, data: str | None) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     registry = Registry(FOLDER / "registry")
+    asked_for = data
     data = make_available(console, data, FOLDER / "data")
     for model, label in LABELS.items():
         run_trainer(
@@ -78,7 +86,7 @@ def demo(console: Console, data: str | None) -> None:
                 run_trainer(console, "predict", *asked, "--movie", movie_id)
                 run_trainer(console, "topk", *asked, "-k", "10")
     show_metrics(console, checkpoints)
-    show_next_steps(console, data)
+    show_next_steps(console, asked_for, data)
 
 
 def main() -> int:

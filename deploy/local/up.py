@@ -1,6 +1,7 @@
-"""Keeps Redis and both services running until Ctrl-C; first trains and publishes if nothing is trained."""
+"""Keeps Redis and both services running until Ctrl-C; first trains, unless something is trained or the demo did it."""
 
 import argparse
+import shutil
 import signal
 import sys
 import time
@@ -8,9 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deploy.local import demo
 from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
 from deploy.local.trainer_commands import make_available, run_trainer
+from trainer.registry_backup import copy_registry
 from two_tower.checkpoint import load
 from two_tower.registry import STABLE, Registry
 
@@ -19,8 +22,24 @@ FEATURE_ADDRESS = "127.0.0.1:50051"
 MODEL_ADDRESS = "127.0.0.1:50052"
 
 
+def take_over_demo(console: Console, data: Path, registry: Registry) -> None:
+    """Copies made-up data and what a demo trained on them, so that nobody waits for the same training twice.
+
+    Nothing is copied if there is no such demo, if it is damaged, or if there is anything in the two places already.
+    """
+    made, trained = demo.FOLDER / "data", Registry(demo.FOLDER / "registry")
+    if data.exists() or registry.versions() or not made.exists() or trained.label(STABLE) not in trained.versions():
+        return
+    copied = copy_registry(trained, registry, newer_wins=False)
+    if not copied.failed:
+        shutil.copytree(made, data)
+        console.print(f"Taken over from {demo.FOLDER}: what make demo made up and trained", highlight=False)
+
+
 def prepare(console: Console, registry: Registry, data: str | None) -> tuple[str, str]:
     """Makes sure that there are data and a checkpoint; returns the data and the version that `stable` names."""
+    if data is None:
+        take_over_demo(console, FOLDER / "data", registry)
     data = make_available(console, data, FOLDER / "data")
     if registry.label(STABLE) is None:
         run_trainer(console, "train", "--data", data, "--registry", str(registry.path))
