@@ -22,6 +22,7 @@ from trainer.commands import (
     training,
     tuning,
 )
+from trainer.commands.terminal import shown
 from trainer.errors import TrainerError
 from two_tower.errors import TwoTowerError
 
@@ -31,12 +32,26 @@ _DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 class _Commands(TyperGroup):
     """Shows what a person can act on as one message; everything else is a defect of ours and keeps its traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuses words that no command can mean, whichever it is."""
+        for place, word in enumerate(args, start=1):
+            before = f" after {shown(args[place - 2])}" if place > 1 else ""
+            if not word:
+                # What a shell makes of a variable that is not set; as a folder it would be the present one.
+                raise typer.BadParameter(
+                    f"word {place}{before} is empty: leave the option out, or say what it is to be", ctx
+                )
+            if not _is_text(word):
+                # Manifests and tables are UTF-8, and hold the names that a command is given.
+                raise typer.BadParameter(f"word {place}{before} is not UTF-8: {word!a}; rename what it names", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was asked for."""
         try:
             return super().invoke(ctx)
         except (TrainerError, TwoTowerError, CredentialsError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {shown(str(error))}", file=sys.stderr)
             raise typer.Exit(getattr(error, "exit_status", TrainerError.exit_status)) from error
         except OSError as error:
             # With a file's name it is about the machine: a folder that is none, a lack of rights. So is a disk that
@@ -44,8 +59,17 @@ class _Commands(TyperGroup):
             if error.filename is None and error.errno not in _DISK_TAKES_NO_MORE:
                 raise
             named = "" if error.filename is None else f"{error.filename}: "
-            print(f"error: {named}{error.strerror}", file=sys.stderr)
+            print(f"error: {shown(named)}{error.strerror}", file=sys.stderr)
             raise typer.Exit(TrainerError.exit_status) from error
+
+
+def _is_text(word: str) -> bool:
+    """Tells whether a word of the command line was UTF-8, or had bytes that Python carries as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_app() -> typer.Typer:

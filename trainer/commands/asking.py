@@ -6,10 +6,10 @@ import typer
 from marquee.client.channel import open_sync_channel
 from marquee.client.credentials import Credentials
 from marquee.v1 import model_service_pb2, movie_pb2
-from rich.console import Console
 from rich.table import Table
 
 from trainer.asking import best_movies, predict_ratings
+from trainer.commands.terminal import Terminal
 
 UserOption = Annotated[str, typer.Option("--user", metavar="ID", help="External user id.")]
 ModelServiceOption = Annotated[
@@ -41,7 +41,7 @@ def predict_command(
         rating = f"{each.answer.rating:.3f}", stddev, f"{each.answer.rounded_rating:g}"
         table.add_row(*_cells(each.movie), *rating, "yes" if each.answer.cold else "")
     table.caption = _caption(predicted[0].answer.source, predicted[0].answer.model_version)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def topk_command(
@@ -72,7 +72,7 @@ def topk_command(
         reasons = ", ".join(f"{reason.movie_id} {reason.share:.0%}" for reason in ranked.explanation.reasons)
         table.add_row(*cells, *([reasons] if explain else []))
     table.caption = _caption(answer.source, answer.model_version)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _cells(movie: movie_pb2.Movie) -> tuple[str, str, str, str]:

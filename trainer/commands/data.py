@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -23,6 +21,7 @@ from trainer.commands.data_options import (
     read_options,
 )
 from trainer.commands.progress_bar import progress_bar
+from trainer.commands.terminal import Terminal
 from trainer.data_cache import DATASET_NAMES, cache_folder
 from trainer.download import GROUPLENS_URL, Downloader, licence_of
 from trainer.inspection import Inspection, inspect_data
@@ -47,12 +46,12 @@ def download_command(
 ) -> None:
     """Fetches a MovieLens data set from GroupLens and shows its licence; an interrupted download is resumed."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         transient=True,
     )
     with bar:
@@ -105,16 +104,16 @@ def inspect_command(
     words = option_words(columns, users, movies, scale, max_broken, movie_bag)
     with progress_bar("reading"):
         inspection = inspect_data(data, options, words)
-    _show(inspection, Console())
+    _show(inspection, Terminal())
 
 
-def _show(inspection: Inspection, console: Console) -> None:
-    facts = Table(title=escape(inspection.name), show_header=False)
+def _show(inspection: Inspection, console: Terminal) -> None:
+    facts = Table(title=inspection.name, show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     for label, text in inspection.facts:
-        facts.add_row(label, escape(text))
-    facts.add_row("set aside", escape("\n".join(inspection.broken) or "no row"))
+        facts.add_row(label, text)
+    facts.add_row("set aside", "\n".join(inspection.broken) or "no row")
     console.print(facts)
     models = Table(title="Models, trained on one processor core")
     for heading in ("model", "fits", "minutes", "memory", "remarks"):

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from trainer.commands.data_options import (
@@ -20,6 +18,7 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import RegistryOption, resolve_version
+from trainer.commands.terminal import Terminal
 from trainer.evaluation import evaluate
 from trainer.report.findings import Band, Findings, read
 from trainer.report.making import find
@@ -71,7 +70,7 @@ def inspect_model_command(
             )
             findings = find(model, loaded.version, manifest, snapshot.data, parts.train, evaluation)
     for table in _tables(findings):
-        Console().print(table)
+        Terminal().print(table)
 
 
 def _tables(findings: Findings) -> list[Table]:
@@ -105,11 +104,11 @@ def _tables(findings: Findings) -> list[Table]:
 
 
 def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(title=escape(title), show_header=any(heads))
+    table = Table(title=title, show_header=any(heads))
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*row)
     return table
 
 

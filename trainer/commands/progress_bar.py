@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,6 +15,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from trainer.commands.terminal import Terminal
 from trainer.fits import Progress as Report
 
 
@@ -31,13 +31,13 @@ class RateColumn(ProgressColumn):
 def progress_bar(first_message: str) -> Iterator[Report]:
     """Gives a function to report progress to; draws on the error stream, so that output can be piped."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         transient=True,
     )
     with bar:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from trainer.commands.data_options import (
@@ -18,6 +17,7 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import RegistryOption, resolve_version
+from trainer.commands.terminal import Terminal
 from trainer.promotion import (
     Difference,
     PromotionError,
@@ -111,7 +111,7 @@ def _show(title: str, differences: list[Difference]) -> None:
             f"{gain.low:+.4f} to {gain.high:+.4f}",
         )
         table.add_row(each.metric, *figures)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _tell(label: str, before: str | None, after: str) -> None:

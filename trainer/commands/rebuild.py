@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from marquee.client.channel import open_sync_channel
 from marquee.client.credentials import Credentials
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from service_runtime import logs
@@ -29,6 +27,7 @@ from trainer.commands.data_options import (
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import RegistryOption
 from trainer.commands.service_options import DEFAULT_FEATURE_SERVICE, FeatureServiceOption
+from trainer.commands.terminal import Terminal
 from trainer.errors import TrainerError
 from trainer.fits import Progress, fit_function, silent
 from trainer.fits.options import parse_options
@@ -181,8 +180,8 @@ def _show_status(store: Registry, every_s: float | None) -> None:
     if every_s is not None:
         table.add_row("next", moment_text(due_ms(record, every_s)) if record.results else "at once")
     for result in record.results[-3:]:
-        table.add_row(moment_text(result.started_at_ms), escape(f"{result.outcome}: {result.reason}"))
-    Console().print(table)
+        table.add_row(moment_text(result.started_at_ms), f"{result.outcome}: {result.reason}")
+    Terminal().print(table)
 
 
 def _tell(result: Result) -> None:
@@ -193,7 +192,7 @@ def _tell(result: Result) -> None:
         for each in result.figures:
             interval = f"{each.low:+.4f} to {each.high:+.4f}"
             table.add_row(each.metric, f"{each.new:.4f}", f"{each.old:.4f}", f"{each.gain:+.4f}", interval)
-        Console().print(table)
+        Terminal().print(table)
     typer.echo(f"snapshot {result.snapshot}: {result.num_rows:,} rows, {result.num_deleted:,} users forgotten")
     typer.echo(f"{result.outcome}: {result.reason}")
     typer.echo(f"{result.label} names {result.version or 'nothing'}")

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from trainer.commands.registry_options import RegistryOption, resolve_version
+from trainer.commands.terminal import Terminal
 from trainer.moments import moment_text
 from two_tower import checkpoint as checkpoints
 from two_tower.registry import STABLE, LabelChange, Registry
@@ -48,8 +47,8 @@ def inspect_checkpoint_command(
     }
     table = Table(title=manifest.version, show_header=False)
     for name, fact in facts.items():
-        table.add_row(name, escape(fact))
-    Console().print(table)
+        table.add_row(name, fact)
+    Terminal().print(table)
     checkpoints.self_check(checkpoints.load(folder))
     typer.echo("It loads, and answers its golden users as it did when it was made.")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from trainer.commands.data_options import (
@@ -20,6 +19,7 @@ from trainer.commands.data_options import (
 )
 from trainer.commands.progress_bar import progress_bar
 from trainer.commands.registry_options import DEFAULT_CHECKPOINT, CheckpointOption, RegistryOption, resolve_version
+from trainer.commands.terminal import Terminal
 from trainer.evaluation import RANKS, evaluate
 from trainer.fits import fit_function
 from trainer.fits.options import parse_options
@@ -196,4 +196,4 @@ def _show(manifest: Manifest, again: Metrics | None = None) -> None:
         table.add_row(name, *("none" if value is None else f"{value:.4f}" for value in values))
     for name in ("num_ratings", "num_users"):
         table.add_row(name, *(f"{getattr(each, name):,}" for each in (metrics, again) if each is not None))
-    Console().print(table)
+    Terminal().print(table)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from trainer.commands.data_options import (
@@ -21,6 +20,7 @@ from trainer.commands.data_options import (
     read_options,
 )
 from trainer.commands.progress_bar import progress_bar
+from trainer.commands.terminal import Terminal
 from trainer.fits import fit_function
 from trainer.fits.options import parse_options
 from trainer.search_space import search_space
@@ -104,10 +104,10 @@ def tune_command(
     for text in found.options:
         name, _, value = text.partition("=")
         table.add_row(name, value, str(space.get(name, "fixed")))
-    Console().print(table)
+    Terminal().print(table)
     before = "" if found.default_value is None else f", with the defaults {found.default_value:.4f}"
     typer.echo(f"{judged_by} on validation rows {found.value:.4f}{before}. The test rows were not looked at. To train:")
     words = ["python", "-m", "trainer", "train", "--model", model, "--data", data, "--holdout", found.holdout]
-    words += ["--seed", str(seed), *option_words(columns, users, movies, scale, max_broken)]
+    words += ["--seed", str(seed), *option_words(columns, users, movies, scale, max_broken, movie_bag)]
     words += [word for text in found.options for word in ("--set", text)]
     typer.echo("  " + " ".join(shlex.quote(word) for word in words) + " --registry registry")

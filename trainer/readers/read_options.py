@@ -1,5 +1,6 @@
 """Holds what a caller may say about a data set instead of leaving it to detection. Knows no file."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,8 @@ def parse_scale(text: str) -> RatingScale:
         low, high, step = (float(part) for part in text.split(":"))
     except ValueError:
         raise DataError(f"--scale {text}: {example}") from None
-    fits = step > 0 and low < high and high - low < float("inf")
+    # Either may be infinite: of ends far apart, or of a step that is next to nothing.
+    fits = step > 0 and low < high and math.isfinite(high - low) and math.isfinite((high - low) / step)
     if not fits or abs((high - low) / step - round((high - low) / step)) > 1e-6:
         raise DataError(f"--scale {text}: {example}")
     return RatingScale(low, high, step)
