@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 GIB = 2**30
+UP_PORTS = (50051, 50052, 50053, 51051, 51052)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,13 @@ def disk() -> Finding:
 def ports() -> Finding:
     """The services' own ports on loopback, for make up."""
     taken = []
-    for port in (50051, 50052):
+    for port in UP_PORTS:
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 taken.append(str(port))
     return Finding(
-        not taken, f"taken: {', '.join(taken)}" if taken else "50051 and 50052 are free", "stop what listens"
+        not taken, f"taken: {', '.join(taken)}" if taken else "those of make up are free", "stop what listens"
     )
 
 

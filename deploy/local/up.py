@@ -1,6 +1,7 @@
 """Keeps Redis and both services running until Ctrl-C; first trains, unless something is trained or the demo did it."""
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -13,27 +14,36 @@ from deploy.local import demo
 from deploy.local.processes import StackError
 from deploy.local.stack import LocalStack
 from deploy.local.trainer_commands import make_available, run_trainer
-from trainer.registry_backup import copy_registry
 from two_tower.checkpoint import load
 from two_tower.registry import STABLE, Registry
 
 FOLDER = Path(".run/up")
 FEATURE_ADDRESS = "127.0.0.1:50051"
 MODEL_ADDRESS = "127.0.0.1:50052"
+OTHER_PORTS = {
+    "FEATURE_METRICS_LISTEN": "127.0.0.1:51051",
+    "MODEL_METRICS_LISTEN": "127.0.0.1:51052",
+    "MODEL_ADMIN_LISTEN": "127.0.0.1:50053",
+}
+"""Those that pages name; the environment goes before them."""
 
 
 def take_over_demo(console: Console, data: Path, registry: Registry) -> None:
     """Copies made-up data and what a demo trained on them, so that nobody waits for the same training twice.
 
-    Nothing is copied if there is no such demo, if it is damaged, or if there is anything in the two places already.
+    Nothing is copied if there is no such demo, or if there is anything in the two places already. What the demo
+    published stays with it: that was another store.
     """
     made, trained = demo.FOLDER / "data", Registry(demo.FOLDER / "registry")
-    if data.exists() or registry.versions() or not made.exists() or trained.label(STABLE) not in trained.versions():
+    version = trained.label(STABLE)
+    if version not in trained.versions() or not made.exists() or data.exists() or registry.versions():
         return
-    copied = copy_registry(trained, registry, newer_wins=False)
-    if not copied.failed:
-        shutil.copytree(made, data)
-        console.print(f"Taken over from {demo.FOLDER}: what make demo made up and trained", highlight=False)
+    for source, target in ((made, data), (trained.path / version, registry.path / version)):
+        aside = target.with_name(f".{target.name}.partial-{os.getpid()}")
+        shutil.copytree(source, aside)
+        aside.rename(target)
+    registry.set_label(STABLE, version, reason="trained by make demo")
+    console.print(f"Taken over from {demo.FOLDER}: what make demo made up and trained", highlight=False)
 
 
 def prepare(console: Console, registry: Registry, data: str | None) -> tuple[str, str]:
@@ -58,7 +68,7 @@ def serve(console: Console, data: str | None) -> None:
     """
     folder = FOLDER if data is None else FOLDER.with_name(f"{FOLDER.name}-{Path(data).resolve().name}")
     registry = Registry(folder / "registry")
-    stack = LocalStack(folder, registry.path, FEATURE_ADDRESS, MODEL_ADDRESS)
+    stack = LocalStack(folder, registry.path, FEATURE_ADDRESS, MODEL_ADDRESS, OTHER_PORTS)
     data, version = prepare(console, registry, data)
     # Row 0 stands for the unknown.
     user_id = load(registry.path_of(version)).model.vocabularies()["users"][1]

@@ -44,6 +44,15 @@ def test_what_the_demo_trained_is_served_without_training_it_again(demonstrated:
     assert [path.name for path in Path(data).iterdir()] == ["u.data"]
 
 
+def test_what_the_demo_published_stays_with_it() -> None:
+    """Its snapshot is of its own store, and a rebuild of ours would refuse to go on from it."""
+    (THEIRS.path / "snapshots" / "s1").mkdir(parents=True)
+
+    up.take_over_demo(Console(), up.FOLDER / "data", OURS)
+
+    assert not (OURS.path / "snapshots").exists()
+
+
 def test_what_is_trained_stays(demonstrated: str) -> None:
     """A demo that came later changes nothing."""
     own = trained(OURS)
