@@ -12,7 +12,7 @@ table learns to stand for whoever has no row; `unknown_rate=0` gives the noteboo
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,7 +25,8 @@ from trainer.errors import DataError
 from trainer.fits import Progress
 from trainer.fits.history_windows import HistoryWindows
 from trainer.fits.row_optimisers import RowOptimiser, make_row_optimiser
-from trainer.fits.tower_steps import Samples, TowerSteps
+from trainer.fits.tower_kernels import Samples
+from trainer.fits.tower_steps import TowerSteps
 from two_tower.features import FeatureEncoder, MovieFeatures, UserFeatures
 from two_tower.models.two_tower_history import Config, Towers, TwoTowerHistory, make_towers
 
@@ -208,7 +209,7 @@ class _Training:
         movie_optimiser: RowOptimiser,
     ) -> float:
         samples = self._samples(positions, rng)
-        tensors = [torch.from_numpy(getattr(samples, each.name)) for each in fields(Samples)]
+        tensors = [torch.from_numpy(column) for column in samples]
         squared_error = torch.zeros(())
         for batch in zip(*(torch.split(tensor, self._options.batch_size) for tensor in tensors), strict=True):
             squared_error += self._step(batch, dense_optimiser, user_optimiser, movie_optimiser)

@@ -1,6 +1,5 @@
 """The compiled steps of two-tower-history are those that autograd and torch.optim.SGD take."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 from torch import nn
 
 from tests.toy_dataset import toy_dataset
-from trainer.fits.tower_steps import Samples, TowerSteps
+from trainer.fits.tower_kernels import Samples
+from trainer.fits.tower_steps import TowerSteps
 from two_tower.features import FeatureEncoder
 from two_tower.models.two_tower_history import Config, Towers, make_towers
 from two_tower.serving import RatingScale
@@ -53,7 +53,7 @@ def by_autograd(towers: Towers, samples: Samples, *, unit_target: bool) -> float
     ]
     total = 0.0
     for start in range(0, NUM_SAMPLES, BATCH_SIZE):
-        cut = {name: torch.from_numpy(column[start : start + BATCH_SIZE]) for name, column in asdict(samples).items()}
+        cut = {name: torch.from_numpy(column[start : start + BATCH_SIZE]) for name, column in samples._asdict().items()}
         history = nn.functional.embedding_bag(
             cut["history"], towers.movie_table, per_sample_weights=cut["shares"], mode="sum"
         )
