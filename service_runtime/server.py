@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ _MOMENT_S = 0.05
 _MOMENTS = 20
 # How long streams have to end once the server leaves: they need no more unless their readers stall.
 _STREAMS_END_WITHIN_S = 1.0
-# How long what a second signal cancels may take to end. Threads in the middle of something would be waited for.
+# How long what a second signal cancels, and threads at the end of a process, may take to end.
 _GONE_WITHIN_S = 2.0
 # gRPC's default, named because the contract's limits are computed from it.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -288,7 +289,22 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
         raise SystemExit(2) from None
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise SystemExit(1) from None
+    _leave_threads()
     raise SystemExit(0)
+
+
+def _leave_threads() -> None:
+    """Ends the process with 0 if threads are in the middle of something, for which Python would wait however long."""
+    until_s = time.monotonic() + _GONE_WITHIN_S
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(0.0, until_s - time.monotonic()))
+    names = sorted(thread.name for thread in others if thread.is_alive())
+    if names:
+        _log.info("threads_left", names=names)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 async def _until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 PROCESS = """
 import asyncio
+import threading
 import time
 from service_runtime import logs
 from service_runtime.health import Health
@@ -43,6 +44,19 @@ def test_the_first_signal_drains_and_exits_0(number):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     assert '"event": "stopped"' in err
+
+
+def test_a_thread_in_the_middle_of_something_is_not_waited_for():
+    """What it makes would be used by nobody; the log tells of it."""
+    process = start("threading.Thread(target=time.sleep, args=(60,), name='indexing').start()")
+
+    process.send_signal(signal.SIGTERM)
+
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert '"event": "stopped"' in err
+    assert '"threads_left"' in err
+    assert "indexing" in err
 
 
 @pytest.mark.parametrize("work", ["asyncio.sleep(60)", "asyncio.to_thread(time.sleep, 60)"], ids=["task", "thread"])
