@@ -58,6 +58,10 @@ class FuzzedStack:
         return ended
 
 
+LONGER_THAN_FUZZING_S = "1000000"
+"""What is asked of a channel that asks nothing again, as its connection ends of age, is not answered."""
+
+
 @contextmanager
 def features_alone(folder: Path, module: str = "feature_service") -> Iterator[FuzzedStack]:
     """Runs feature_service, or a module that stands for it, with a toy catalogue."""
@@ -81,6 +85,7 @@ def feature_service(folder: Path, module: str) -> Iterator[ServiceProcess]:
         "FEATURE_LISTEN": address,
         "FEATURE_REDIS_URL": "embedded",
         "FEATURE_DATA_DIR": str(folder / "redis"),
+        "FEATURE_MAX_CONNECTION_AGE_S": LONGER_THAN_FUZZING_S,
     }
     with ServiceProcess(module, address, settings, folder / "feature_service.log") as process:
         process.wait_until_serving(START_TIMEOUT_S)

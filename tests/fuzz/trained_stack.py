@@ -18,6 +18,7 @@ from marquee.v1 import (
 from deploy.local.processes import ServiceProcess, free_address
 from tests.fuzz.fuzzed_stack import (
     FEATURES,
+    LONGER_THAN_FUZZING_S,
     NUM_SPARED,
     START_TIMEOUT_S,
     FuzzedStack,
@@ -100,6 +101,7 @@ def _model_service(
         "MODEL_ALSO_LABELS": json.dumps(list(also_labels)),
         "MODEL_DEVICE": "cpu",
         "MODEL_FEATURE_SERVICE": feature_address,
+        "MODEL_MAX_CONNECTION_AGE_S": LONGER_THAN_FUZZING_S,
     }
     with ServiceProcess("model_service", address, settings, folder / "model_service.log") as process:
         process.wait_until_serving(START_TIMEOUT_S)
