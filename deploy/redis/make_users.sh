@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes what a Redis of ours asks its callers for. Needs a POSIX shell and coreutils, nothing of ours.
-#   make_users.sh FOLDER        a password per user (USER-password), and users.acl, which holds their hashes only
+#   make_users.sh FOLDER        made if absent: a password per user (USER-password), and users.acl, which holds their hashes only
 #   make_users.sh FOLDER USER   the password of one user
 # A password that is there is kept; to change one, see docs/security.md.
 set -eu
-folder=$1
+folder=${1:?"which folder? make_users.sh FOLDER [USER]"}
+mkdir -p "$folder"
 make_password() {
     if [ ! -s "$folder/$1-password" ]; then
         (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$folder/$1-password.new")
