@@ -49,7 +49,7 @@ class Indexing:
         """Builds an index; None, and never again for this checkpoint, where none is to be had."""
         version = generation.checkpoint.version
         if importlib.util.find_spec("faiss") is None:
-            self._rank_exactly(version, "faiss is not installed: pip install 'marquee[large]'")
+            self._rank_exactly(version, "faiss is not installed; the extra `large` of this project brings it")
             return None
         # What is not installed everywhere is imported where it is wanted.
         from model_service.faiss_index import FaissIndex
