@@ -72,10 +72,11 @@ def peers_table(result: dict[str, Any]) -> Iterator[str]:
         first = reason.splitlines()[0]
         yield f"\n{server} was not run: {first}\n"
     yield "\n"
-    yield from head(["aim", "", "found"])
+    yield from head(["aim", "", "found", ""])
     for goal in figures["goals"]:
         bound = f"at least {goal['at_least']:g}" if "at_least" in goal else f"at most {goal['at_most']:g}"
-        yield row([goal["what"], bound, f"{goal['found']:g}"])
+        met = goal.get("at_least", goal["found"]) <= goal["found"] <= goal.get("at_most", goal["found"])
+        yield row([goal["what"], bound, f"{goal['found']:g}", "met" if met else "missed"])
     yield source(result, "Configured: " + "; ".join(f"{name}: {how}" for name, how in _configured(figures)) + ".")
 
 
