@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class DeviceWork:
             )
         batch = _Batch(generation, side, self._scorer_for)
         answered = _answered(users, outcomes, rows, stored, side)
-        ends = np.cumsum([len(task.users) for task in tasks]).tolist()
+        ends = list(accumulate(len(task.users) for task in tasks))
         slots = [
             _Slot(answered.part(end - len(task.users), end), rows[end - len(task.users) : end])
             for task, end in zip(tasks, ends, strict=True)

@@ -160,7 +160,9 @@ class FactoredHeads(Heads):
 
     def finite_rows(self, users: UserEmbeddings) -> NDArray[np.bool_]:
         """Tells as `Heads.finite_rows` says."""
-        finite = users.rating_vectors.isfinite().all(dim=-1) & users.ranking_vectors.isfinite().all(dim=-1)  # [B]
+        finite = users.rating_vectors.isfinite().all(dim=-1)  # [B]
+        if users.ranking_vectors is not users.rating_vectors:
+            finite &= users.ranking_vectors.isfinite().all(dim=-1)
         return _on_host(finite)
 
     def rank(
