@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 from marquee.client.answering import left_s, reply_of
 from marquee.client.answers import Prediction, Recommendations, read_recommendations
+from marquee.client.arguments import message_of, require_count, require_list, require_text, seconds
 from marquee.client.channel import open_channel, without_timeouts
 from marquee.client.coalescing import Coalescer, TooManyWaitingError
 from marquee.client.errors import CallError
@@ -64,11 +65,20 @@ class ModelClient:
                 replicas, fewer gather more. One for each replica, and at least two, is right.
             users_together: Users in one call.
             rng: Varies the waits before another try; None: one of its own.
+
+        Raises:
+            TypeError: A setting is of another type.
+            ValueError: With a setting like this nothing would ever be answered.
         """
+        self._timeout_s = seconds("timeout_s", timeout_s)
+        require_count("calls_in_flight", calls_in_flight)
+        require_count("users_together", users_together)
+        if isinstance(target, str):
+            require_text("target", target)
         self._rng = rng or random.Random()
         self._owned = open_channel(target, options=without_timeouts()) if isinstance(target, str) else None
         self._stub = cast("ModelServiceAsyncStub", ModelServiceStub(cast(Any, self._owned or target)))
-        self._timeout_s = timeout_s
+        self._is_closed = False
         self._ratings: Coalescer[RatingQuestion, Prediction] = Coalescer(
             RatingCalls(self._stub).send,
             max_in_flight=calls_in_flight,
@@ -94,6 +104,7 @@ class ModelClient:
 
     async def close(self) -> None:
         """Cancels who waits, and closes the channel if it was opened here."""
+        self._is_closed = True
         await self._ratings.close()
         await self._lists.close()
         if self._owned is not None:
@@ -120,9 +131,18 @@ class ModelClient:
             timeout_s: How long to wait.
 
         Raises:
-            CallError: As the service's, for example NOT_FOUND of a movie; DEADLINE_EXCEEDED when the time is over.
+            CallError: As the service's, for example NOT_FOUND of a movie; DEADLINE_EXCEEDED when the time is over;
+                CANCELLED once the client is closed.
+            TypeError: An argument is of another type; the text names it.
+            ValueError: An argument is out of the range of its type.
         """
-        kind = RatingKind(b"" if model is None else model.SerializeToString(), with_stddev)
+        # Here, and not where the call is made: there it would be everybody's who shares it.
+        require_text("user_id", user_id)
+        require_text("movie_id", movie_id)
+        require_text("min_user_version", min_user_version)
+        if not isinstance(model, pb.ModelSelector | None):
+            raise TypeError(f"model must be a ModelSelector or None, not {type(model).__name__}")
+        kind = RatingKind(b"" if model is None else model.SerializeToString(), bool(with_stddev))
         question = RatingQuestion(user_id, movie_id, min_user_version)
         return await self._ask(self._ratings, kind, question, self._deadline(timeout_s))
 
@@ -198,14 +218,19 @@ class ModelClient:
         """
         selector = user
         if isinstance(selector, str):
-            selector = pb.UserSelector(user_id=selector, min_user_version=min_user_version)
-        request = pb.TopKRequest(
+            selector = message_of(pb.UserSelector, user_id=selector, min_user_version=min_user_version)
+        if not isinstance(selector, pb.UserSelector):
+            raise TypeError(f"user must be an id (str) or a UserSelector, not {type(user).__name__}")
+        lists = {"genres_any": genres_any, "genres_all": genres_all, "genres_none": genres_none}
+        for name, values in {**lists, "allow": allow, "exclude": exclude}.items():
+            require_list(name, values)
+        request = message_of(
+            pb.TopKRequest,
             user=selector,
             k=k,
-            filter=pb.MovieFilter(
-                genres_any=genres_any,
-                genres_all=genres_all,
-                genres_none=genres_none,
+            filter=message_of(
+                pb.MovieFilter,
+                **lists,
                 year_min=year_min,
                 year_max=year_max,
                 allow=None if allow is None else pb.MovieList(movie_ids=allow),
@@ -238,14 +263,16 @@ class ModelClient:
             CallError: As `predict_rating`.
         """
         view = movie_pb2.MOVIE_VIEW_MOVIE if with_movie else movie_pb2.MOVIE_VIEW_UNSPECIFIED
-        request = pb.SimilarMoviesRequest(movie_id=movie_id, k=k, view=view)
+        request = message_of(pb.SimilarMoviesRequest, movie_id=movie_id, k=k, view=view)
         deadline = self._deadline(timeout_s)
         reply = await reply_of(self._stub.SimilarMovies(request, timeout=left_s(deadline)))
         row = pb.UserTopK(movies=reply.movies)
         return read_recommendations(row, reply.model_version)
 
     def _deadline(self, timeout_s: float | None) -> float:
-        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        if self._is_closed:
+            raise CallError.of(grpc.StatusCode.CANCELLED, "the client is closed")
+        return time.monotonic() + (self._timeout_s if timeout_s is None else seconds("timeout_s", timeout_s))
 
     async def _ask(
         self, coalescer: "Coalescer[Any, _Answer]", kind: Hashable, question: object, deadline: float

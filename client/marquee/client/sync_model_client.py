@@ -36,7 +36,11 @@ class SyncModelClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="marquee-client", daemon=True)
         self._thread.start()
-        self._client = self._run(_made(target, settings))
+        try:
+            self._client = self._run(_made(target, settings))
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> "SyncModelClient":
         """Does nothing: the first question connects."""
@@ -53,9 +57,7 @@ class SyncModelClient:
         if self._loop.is_closed():
             return
         self._run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def predict_rating(self, user_id: str, movie_id: str, **wishes: Any) -> Prediction:
         """Returns what a user would rate a movie, as `ModelClient.predict_rating`."""
@@ -85,6 +87,11 @@ class SyncModelClient:
             return self._run(method(*arguments, **named))
         except CancelledError as error:
             raise CallError.of(grpc.StatusCode.CANCELLED, "the client was closed") from error
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
