@@ -8,6 +8,7 @@ from rich.table import Table
 from tests.trainer.command_runs import run
 from trainer.commands.terminal import Terminal
 from trainer.errors import DataError
+from trainer.moments import moment_text
 from trainer.readers.read_options import parse_scale
 
 RATINGS = "userId,movieId,rating\n" + "".join(
@@ -79,6 +80,19 @@ def test_a_title_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str]) 
     assert "[/x]" in written
     assert r"\x1b[2J[bold]Amélie[/bold] 😀\x07\x9b31m" in written
     assert "\x1b" not in written
+
+
+@pytest.mark.parametrize(("moment", "told"), [(10**30, f"{10**30} ms after 1970"), (-(10**18), "ms after 1970")])
+def test_a_moment_that_no_calendar_has_is_shown_as_its_number(moment: int, told: str) -> None:
+    """The label or journal that it stands in is damaged, and all else of it can still be read."""
+    assert told in moment_text(moment)
+
+
+def test_half_a_letter_is_shown_as_its_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON can hold halves of surrogate pairs, which no terminal takes."""
+    Terminal().print("why: \ud83d")
+
+    assert r"why: \ud83d" in capsys.readouterr().out
 
 
 def test_an_error_gives_a_terminal_no_orders(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Word vectors are read from GloVe's text format, and what is no such file is refused."""
 
 import gzip
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,31 @@ def test_what_is_no_vector_file_is_refused(tmp_path: Path, text: str, message: s
     """The message names the line and what would be right."""
     with pytest.raises(DataError, match=message):
         read_word_vectors(written(tmp_path, text), [])
+
+
+def test_damage_of_a_compressed_file_is_told(tmp_path: Path) -> None:
+    """Wherever it is: cut off, or with another byte at any place."""
+    whole = gzip.compress("".join(f"word{row} {row} 2\n" for row in range(300)).encode())
+    path = tmp_path / "vectors.gz"
+    told = []
+    for place in range(0, len(whole), 11):
+        for damaged in (whole[:place], bytes([*whole[:place], whole[place] ^ 0x55, *whole[place + 1 :]])):
+            path.write_bytes(damaged)
+            try:
+                read_word_vectors(path, [])
+            except DataError as error:
+                told.append(str(error))
+
+    assert len(told) > len(whole) / 11
+    assert all(str(path) in message for message in told)
+
+
+def test_a_number_beyond_single_precision_is_refused_in_silence(tmp_path: Path) -> None:
+    """It has no finite value; the error alone says so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match="line 1: holds a number that is not finite"):
+            read_word_vectors(written(tmp_path, "the 1 1e39\n"), [])
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:

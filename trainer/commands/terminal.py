@@ -6,13 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-# Of C0 all but tab and line feed, DEL and C1: what a terminal obeys instead of showing (ECMA-48, section 5).
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Of C0 all but tab and line feed, DEL and C1: what a terminal obeys instead of showing (ECMA-48, section 5). And halves
+# of surrogate pairs, which JSON can hold and UTF-8 cannot.
+_NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def shown(text: str) -> str:
-    """Returns a text in which what a terminal would obey stands as its escape in Python."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    """Returns a text in which what a terminal would obey, or could not show, stands as its escape in Python."""
+    return _NOT_SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Terminal(Console):

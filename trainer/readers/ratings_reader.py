@@ -173,7 +173,8 @@ def _ratings(
         return np.full(table.num_rows, np.nan, np.float32), None, "all ratings are the same: retrieval only"
     off = finite & ~on_scale(np.where(finite, values, scale.low), scale)
     if off.any():
-        rule = f"rating off the scale {scale.low:g} to {scale.high:g} in steps of {scale.step:g} ({origin}): skipped"
+        told = "detected; --scale states another" if origin == "detected" else origin
+        rule = f"rating off the scale {scale.low:g} to {scale.high:g} in steps of {scale.step:g} ({told}): skipped"
         sieve.drop(off[column.codes], rule, texts)
     return values.astype(np.float32)[column.codes], scale, origin
 

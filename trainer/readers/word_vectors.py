@@ -6,6 +6,7 @@ counted from the end of the line.
 """
 
 import gzip
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,14 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
             yield from file
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as word vectors: {error}") from error
 
 
 def _numbers(path: Path, line: int, texts: list[str]) -> NDArray[np.float32]:
     try:
-        values = np.array(texts, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array(texts, np.float32)
     except ValueError as error:
         raise DataError(f"{path}, line {line:,}: {error}; numbers are expected after the word") from error
     if not np.isfinite(values).all():

@@ -179,4 +179,6 @@ def read(folder: Path) -> Findings:
     if problems or not isinstance(fields, Mapping):
         raise DataError(f"{path} is damaged: {'; '.join(problems[:3])}")
     assert isinstance(findings, Findings)
+    if any(len(row) != len(findings.genres) for row in (findings.genre_cosines, *findings.genre_cosines)):
+        raise DataError(f"{path} is damaged: report.genre_cosines has other rows and columns than report.genres")
     return findings

@@ -24,6 +24,9 @@ NUM_NEIGHBOURS = 5
 WELL_RATED = 10
 """Ratings of a movie below which its place in a list says little; where few movies have so many, all are listed."""
 
+_LONGEST_TITLE = 200
+"""Letters: a page names hundreds of movies, and no known title is longer."""
+
 MAP_MOVIES = 600
 """t-SNE of so many takes two or three seconds of one core; more make the map no clearer."""
 
@@ -154,5 +157,7 @@ class MovieSide:
 def title_of(movies: MovieColumns, row: int) -> str:
     """Returns a movie's title with its year, or what else is known of it."""
     title = movies.titles[row] or movies.movie_ids[row]
+    if len(title) > _LONGEST_TITLE:
+        title = f"{title[:_LONGEST_TITLE]}…"
     year = movies.years[row]
     return title if np.isnan(year) or f"({year:.0f})" in title else f"{title} ({year:.0f})"

@@ -12,6 +12,7 @@ from trainer.errors import DataError
 from trainer.evaluation import Evaluation
 from trainer.report.findings import FINDINGS_FILE, Findings, dump, read
 from trainer.report.judged import bands_of, intervals_of, reliability_of
+from trainer.report.movies import title_of
 from trainer.report.page import REPORT_FILE
 from trainer.snapshot import Snapshot, hash_of_data
 from trainer.training import Outcome, Request, train
@@ -54,6 +55,22 @@ def test_figures_of_the_fit_become_curves(findings: Findings) -> None:
     assert len(points) == 8
     assert points[-1][0] == 1.0
     assert points[-1][1] < points[0][1]
+
+
+def test_a_report_whose_table_has_other_rows_than_genres_is_refused(findings: Findings, tmp_path: Path) -> None:
+    """It is damaged; the message names what does not fit."""
+    ragged = replace(findings, genre_cosines=(findings.genre_cosines[0], ()))
+    (tmp_path / FINDINGS_FILE).write_bytes(dump(ragged))
+
+    with pytest.raises(DataError, match=r"damaged: report\.genre_cosines"):
+        read(tmp_path)
+
+
+def test_a_title_of_a_megabyte_is_cut() -> None:
+    """A report of hundreds of such could not be read again."""
+    movies = replace(toy_dataset().movies, titles=["x" * 1_000_000] * 40)
+
+    assert title_of(movies, 0) == f"{'x' * 200}… (1960)"
 
 
 def test_every_held_out_rating_is_in_one_band(findings: Findings, outcome: Outcome) -> None:
