@@ -1,6 +1,7 @@
 """Builds the images of our services from their Dockerfiles, unchanged."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.test_containers.engine import Engine
@@ -12,8 +13,17 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("feature_service", "model_service", "trainer")
 
 
-def build_images(engine: Engine, python_image: str, tag: str) -> dict[str, str]:
+def build_images(
+    engine: Engine, python_image: str, tag: str, *, services: Sequence[str] = SERVICES, source: Path = ROOT
+) -> dict[str, str]:
     """Builds each service's image with this machine's way to packages, and returns the images' names by service.
+
+    Args:
+        engine: Where they are built.
+        python_image: What they start from.
+        tag: What tells them from others of their names.
+        services: Whose images.
+        source: The repository, or a copy of what the images take from it.
 
     Raises:
         EngineError: A build failed; the text ends with what it printed.
@@ -27,7 +37,7 @@ def build_images(engine: Engine, python_image: str, tag: str) -> dict[str, str]:
         secrets = ["--secret", f"id=pip_conf,src={pip_conf}"]
         if pip.ca_bundle is not None:
             secrets += ["--secret", f"id=ca_bundle,src={pip.ca_bundle}"]
-        for service in SERVICES:
+        for service in services:
             names[service] = f"marquee/{service}:{tag}"
             arguments = ["--build-arg", f"PYTHON_IMAGE={python_image}"]
             if service != "feature_service":
@@ -35,10 +45,10 @@ def build_images(engine: Engine, python_image: str, tag: str) -> dict[str, str]:
             with phase(f"build of {names[service]}"):
                 engine.run(
                     *("build", "--progress", "plain", "--tag", names[service]),
-                    *("--file", str(ROOT / service / "Dockerfile")),
+                    *("--file", str(source / service / "Dockerfile")),
                     *arguments,
                     *secrets,
-                    str(ROOT),
+                    str(source),
                     timeout_s=900,
                 )
             print(f"{names[service]}: {engine.image_size_bytes(names[service]) / 1e6:.0f} MB", flush=True)
