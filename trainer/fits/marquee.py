@@ -3,8 +3,7 @@
 A trained user keeps the rating vector that the members learned with the movies'; of a stranger serving infers it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from trainer.fits.marquee_deviations import DEVIATIONS_STAGE, VarianceFactors, m
 from trainer.fits.marquee_options import Options
 from trainer.fits.marquee_ranking import RANKING_STAGE, fit_ranking_head, memories_of
 from trainer.fits.marquee_rating import MANY_RATINGS, NO_RATING_HEAD, RatingHead, fit_rating_head, steps_of
+from trainer.fits.torch_threads import torch_threads
 from trainer.fits.trained_rows import TrainedRows
 from two_tower.models.marquee import Marquee, tensor_shapes
 from two_tower.models.marquee_config import MarqueeConfig
@@ -57,18 +57,8 @@ def fit(data: Dataset, options: Options, *, seed: int, progress: Progress) -> Ma
         raise DataError(f"{data.name} has no interactions to train on")
     if data.scale is not None and np.isnan(data.interactions.ratings).all():
         raise DataError(f"{data.name} has a rating scale, but none of the rows to train on has a rating")
-    with _torch_threads(options.threads):
+    with torch_threads(options.threads):
         return _fit(data, options, seed, progress)
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marquee:

@@ -7,8 +7,6 @@ hidden now and then, so that strangers and movies that nobody watched have what 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -17,6 +15,7 @@ from trainer.dataset import Dataset
 from trainer.errors import DataError
 from trainer.fits import Progress
 from trainer.fits.divergence import last_good_model
+from trainer.fits.torch_threads import torch_threads
 from trainer.fits.training_state import TrainingState
 from trainer.fits.two_tower_features import Statistics, TrainingFeatures, make_config
 from trainer.fits.two_tower_options import Options
@@ -60,7 +59,7 @@ def fit(
     """
     if not len(data.interactions):
         raise DataError(f"{data.name} has no interactions to train on")
-    with _torch_threads(options.threads), joined() as processes:
+    with torch_threads(options.threads), joined() as processes:
         return _fit(data, options, seed, progress, state, processes)
 
 
@@ -119,13 +118,3 @@ def _initialise(towers: Towers, features: TrainingFeatures, seed: int) -> None:
             # Slopes of a geometric series, as Press et al. 2022, section 3.
             heads = torch.arange(1, config.attention_heads + 1)
             towers.age_slopes.copy_(-heads * 8 / config.attention_heads * math.log(2))
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
