@@ -116,90 +116,206 @@ def fit_item_autoencoder(
         rng: Draws the start, the batches and the dropout.
         progress: Called with (epochs done, epochs in all).
     """
-    num_movies, hidden_size = len(content), config.hidden_size
-    data = _MovieMajorRatings.sorted_from(user_rows, movie_rows, residuals, num_movies)
-    rated_movies = np.flatnonzero(np.diff(data.offsets))
-    side = torch.from_numpy(content * np.float32(config.side_scale))  # [I, F]
-    # Rows 2u and 2u + 1 belong to user u's residual and mask: neighbours in memory, since both are always read.
-    encoder = torch.from_numpy(
-        rng.normal(0, (2 * num_users) ** -0.5, (2 * num_users, hidden_size)).astype(np.float32)
-    )  # [2U, D]
-    decoder = torch.from_numpy(
-        rng.normal(0, 0.3 * hidden_size**-0.5, (num_users, hidden_size)).astype(np.float32)
-    )  # [U, D]
-    content_weights = torch.zeros(side.shape[1], hidden_size)
-    hidden_biases = torch.zeros(hidden_size)
-    user_biases = torch.zeros(num_users)
-    movie_biases = torch.zeros(num_movies)
-    regularised, free = [encoder, decoder], [content_weights, hidden_biases, user_biases, movie_biases]
-    for parameter in regularised + free:
-        parameter.grad = torch.zeros_like(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": regularised, "weight_decay": config.weight_decay},
-        {"params": free},
-    ]
-    optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-    num_batches = -(-len(rated_movies) // config.batch_movies)
-    total_steps, step = config.epochs * num_batches, 0
-    warm_up_steps = max(1.0, config.warm_up_epochs * num_batches)
-    gradient_scale = 2.0 * num_batches / len(residuals)
-    keep = 1.0 - config.input_dropout
+    training = _Training.begin(user_rows, movie_rows, residuals, content, num_users, config, rng)
     for epoch in range(config.epochs):
         progress(epoch, config.epochs)
-        squared_error = torch.zeros(())
-        order = rng.permutation(rated_movies)
-        for first in range(0, len(order), config.batch_movies):
-            movies = order[first : first + config.batch_movies]
-            counts, users, values = data.batch(movies)
-            local = np.repeat(np.arange(len(movies)), counts)
-            kept = rng.random(len(users), dtype=np.float32) < keep
-            kept_counts = np.bincount(local[kept], minlength=len(movies))
-            inputs = _inputs(kept_counts, users[kept], values[kept] / keep, keep, num_users)
-
-            movie_index = torch.from_numpy(movies)
-            hidden = torch.sigmoid(inputs @ encoder + (side[movie_index] @ content_weights + hidden_biases))  # [B, D]
-            cells = _sparse(counts, torch.from_numpy(users), torch.ones(len(users)), num_users)
-            scores = torch.sparse.sampled_addmm(cells, hidden, decoder.T, beta=0.0).values()  # [n_b]
-            local_index, user_index = torch.from_numpy(local), torch.from_numpy(users)
-            errors = scores + user_biases[user_index] + movie_biases[movie_index][local_index]
-            errors -= torch.from_numpy(values)  # [n_b]
-            squared_error += errors.square().sum()
-            errors *= gradient_scale
-
-            d_hidden = _sparse(counts, user_index, errors, num_users) @ decoder
-            by_user = np.argsort(users, kind="stable")
-            transposed = _sparse(
-                np.bincount(users, minlength=num_users), local_index[by_user], errors[by_user], len(movies)
-            )
-            decoder.grad = transposed @ hidden
-            d_pre = d_hidden * hidden * (1.0 - hidden)  # [B, D]
-            encoder.grad = _transposed_inputs(users, local, values, kept, by_user, keep, num_users, len(movies)) @ d_pre
-            content_weights.grad = side[movie_index].T @ d_pre
-            hidden_biases.grad = d_pre.sum(0)
-            user_biases.grad = torch.from_numpy(np.bincount(users, errors.numpy(), num_users).astype(np.float32))
-            movie_biases.grad = torch.zeros(num_movies)
-            movie_biases.grad[movie_index] = torch.from_numpy(
-                np.bincount(local, errors.numpy(), len(movies)).astype(np.float32)
-            )
-
-            rate = min(1.0, (step + 1) / warm_up_steps)
-            if step >= warm_up_steps:
-                done = (step - warm_up_steps) / max(1.0, total_steps - warm_up_steps)
-                rate = 0.5 * (1.0 + float(np.cos(np.pi * done)))
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate
-            optimizer.step()
-            step += 1
-        tell("movie tower: training mse of residuals", float(squared_error) / len(residuals))
+        squared_error = training.train_epoch(rng)
+        tell("movie tower: training mse of residuals", squared_error / len(residuals))
     progress(config.epochs, config.epochs)
+    weights = training.weights
+    return ItemAutoencoder(
+        training.embed_all(),
+        weights.decoder,
+        weights.user_biases,
+        weights.movie_biases,
+        weights.content_weights,
+        weights.hidden_biases,
+    )
 
-    hidden = torch.empty(num_movies, hidden_size)
-    for first in range(0, num_movies, 512):
-        movies = np.arange(first, min(first + 512, num_movies))
-        counts, users, values = data.batch(movies)
-        pre = _inputs(counts, users, values, 1.0, num_users) @ encoder
-        hidden[first : first + 512] = torch.sigmoid(pre + (side[first : first + 512] @ content_weights + hidden_biases))
-    return ItemAutoencoder(hidden, decoder, user_biases, movie_biases, content_weights, hidden_biases)
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What is trained; `encoder` and `decoder` decay.
+
+    Attributes:
+        encoder: From residuals and masks to pre-activations; rows 2u and 2u + 1 belong to user u's residual and mask:
+            neighbours in memory, since both are always read. [2U, D]
+        decoder: [U, D]
+        content_weights: [F, D]
+        hidden_biases: [D]
+        user_biases: [U]
+        movie_biases: [I]
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    content_weights: Tensor
+    hidden_biases: Tensor
+    user_biases: Tensor
+    movie_biases: Tensor
+
+    @classmethod
+    def drawn(
+        cls, num_users: int, num_movies: int, num_features: int, hidden_size: int, rng: np.random.Generator
+    ) -> "_Weights":
+        encoder = rng.normal(0, (2 * num_users) ** -0.5, (2 * num_users, hidden_size))
+        decoder = rng.normal(0, 0.3 * hidden_size**-0.5, (num_users, hidden_size))
+        return cls(
+            torch.from_numpy(encoder.astype(np.float32)),
+            torch.from_numpy(decoder.astype(np.float32)),
+            torch.zeros(num_features, hidden_size),
+            torch.zeros(hidden_size),
+            torch.zeros(num_users),
+            torch.zeros(num_movies),
+        )
+
+    def adam(self, config: AutoencoderConfig) -> torch.optim.Adam:
+        decayed = [self.encoder, self.decoder]
+        free = [self.content_weights, self.hidden_biases, self.user_biases, self.movie_biases]
+        for parameter in decayed + free:
+            parameter.grad = torch.zeros_like(parameter)
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free}]
+        return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some movies and their n_b observed cells, laid end to end.
+
+    Attributes:
+        movies: Rows of the movies. int64 [B]
+        counts: Cells of each movie. int64 [B]
+        local: Place in the batch of each cell's movie. int64 [n_b]
+        users: User of each cell. int64 [n_b]
+        residuals: float32 [n_b]
+        kept: Which cells the input keeps. bool [n_b]
+        by_user: Cells in order of their users. int64 [n_b]
+    """
+
+    movies: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    local: NDArray[np.int64]
+    users: NDArray[np.int64]
+    residuals: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    by_user: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Training:
+    """The loop. `side` is the scaled content [I, F]; `rated_movies` are those with a rating."""
+
+    config: AutoencoderConfig
+    data: _MovieMajorRatings
+    num_users: int
+    side: Tensor
+    rated_movies: NDArray[np.int64]
+    weights: _Weights
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def begin(
+        cls,
+        user_rows: NDArray[np.int32],
+        movie_rows: NDArray[np.int32],
+        residuals: NDArray[np.float32],
+        content: NDArray[np.float32],
+        num_users: int,
+        config: AutoencoderConfig,
+        rng: np.random.Generator,
+    ) -> "_Training":
+        data = _MovieMajorRatings.sorted_from(user_rows, movie_rows, residuals, len(content))
+        weights = _Weights.drawn(num_users, len(content), content.shape[1], config.hidden_size, rng)
+        side = torch.from_numpy(content * np.float32(config.side_scale))  # [I, F]
+        rated_movies = np.flatnonzero(np.diff(data.offsets))
+        return cls(config, data, num_users, side, rated_movies, weights, weights.adam(config))
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self.rated_movies) // self.config.batch_movies)
+
+    def train_epoch(self, rng: np.random.Generator) -> float:
+        """Returns the sum of squared errors, each before the step of its batch."""
+        squared_error = torch.zeros(())
+        order = rng.permutation(self.rated_movies)
+        for first in range(0, len(order), self.config.batch_movies):
+            batch = self._draw(order[first : first + self.config.batch_movies], rng)
+            hidden = self._encode(batch)  # [B, D]
+            errors = self._errors(batch, hidden)  # [n_b]
+            squared_error += errors.square().sum()
+            errors *= 2.0 * self.num_batches / len(self.data.residuals)
+            self._differentiate(batch, hidden, errors)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * self._rate()
+            self.optimizer.step()
+            self.step += 1
+        return float(squared_error)
+
+    def embed_all(self) -> Tensor:
+        """Returns what the tower makes of every movie, nothing dropped. [I, D]."""
+        weights, num_movies = self.weights, len(self.side)
+        hidden = torch.empty(num_movies, self.config.hidden_size)
+        for first in range(0, num_movies, 512):
+            movies = np.arange(first, min(first + 512, num_movies))
+            pre = _inputs(*self.data.batch(movies), 1.0, self.num_users) @ weights.encoder
+            of_content = self.side[first : first + 512] @ weights.content_weights + weights.hidden_biases
+            hidden[first : first + 512] = torch.sigmoid(pre + of_content)
+        return hidden
+
+    def _draw(self, movies: NDArray[np.int64], rng: np.random.Generator) -> _Batch:
+        counts, users, residuals = self.data.batch(movies)
+        kept = rng.random(len(users), dtype=np.float32) < self._keep
+        local = np.repeat(np.arange(len(movies)), counts)
+        return _Batch(movies, counts, local, users, residuals, kept, np.argsort(users, kind="stable"))
+
+    @property
+    def _keep(self) -> float:
+        return 1.0 - self.config.input_dropout
+
+    def _encode(self, batch: _Batch) -> Tensor:
+        kept, weights = batch.kept, self.weights
+        counts = np.bincount(batch.local[kept], minlength=len(batch.movies))
+        inputs = _inputs(counts, batch.users[kept], batch.residuals[kept] / self._keep, self._keep, self.num_users)
+        side = self.side[torch.from_numpy(batch.movies)]  # [B, F]
+        return torch.sigmoid(inputs @ weights.encoder + (side @ weights.content_weights + weights.hidden_biases))
+
+    def _errors(self, batch: _Batch, hidden: Tensor) -> Tensor:
+        """Returns by how much each observed cell is missed. [n_b]."""
+        weights, users = self.weights, torch.from_numpy(batch.users)
+        cells = _sparse(batch.counts, users, torch.ones(len(users)), self.num_users)
+        scores: Tensor = torch.sparse.sampled_addmm(cells, hidden, weights.decoder.T, beta=0.0).values()  # [n_b]
+        movie_biases = weights.movie_biases[torch.from_numpy(batch.movies)]  # [B]
+        errors = scores + weights.user_biases[users] + movie_biases[torch.from_numpy(batch.local)]
+        errors -= torch.from_numpy(batch.residuals)
+        return errors
+
+    def _differentiate(self, batch: _Batch, hidden: Tensor, errors: Tensor) -> None:
+        """Gives all weights their gradients, from the gradient of each cell's score."""
+        weights, num_users, num_movies = self.weights, self.num_users, len(batch.movies)
+        movies, users, local = (torch.from_numpy(rows) for rows in (batch.movies, batch.users, batch.local))
+        by_user = batch.by_user
+        transposed = _sparse(np.bincount(batch.users, minlength=num_users), local[by_user], errors[by_user], num_movies)
+        weights.decoder.grad = transposed @ hidden
+        d_hidden = _sparse(batch.counts, users, errors, num_users) @ weights.decoder
+        d_pre = d_hidden * hidden * (1.0 - hidden)  # [B, D]
+        weights.encoder.grad = _transposed_inputs(batch, self._keep, num_users) @ d_pre
+        weights.content_weights.grad = self.side[movies].T @ d_pre
+        weights.hidden_biases.grad = d_pre.sum(0)
+        of_users = np.bincount(batch.users, errors.numpy(), num_users).astype(np.float32)  # [U]
+        of_movies = np.bincount(batch.local, errors.numpy(), num_movies).astype(np.float32)  # [B]
+        weights.user_biases.grad = torch.from_numpy(of_users)
+        weights.movie_biases.grad = torch.zeros(len(weights.movie_biases))
+        weights.movie_biases.grad[movies] = torch.from_numpy(of_movies)
+
+    def _rate(self) -> float:
+        """Returns the share of the learning rate that this step takes: a linear warm-up, then half a cosine."""
+        warm_up_steps = max(1.0, self.config.warm_up_epochs * self.num_batches)
+        if self.step < warm_up_steps:
+            return min(1.0, (self.step + 1) / warm_up_steps)
+        total_steps = self.config.epochs * self.num_batches
+        done = (self.step - warm_up_steps) / max(1.0, total_steps - warm_up_steps)
+        return 0.5 * (1.0 + float(np.cos(np.pi * done)))
 
 
 def _inputs(
@@ -219,26 +335,17 @@ def _inputs(
     return _sparse(2 * counts, torch.from_numpy(columns.ravel()), torch.from_numpy(channels.ravel()), 2 * num_users)
 
 
-def _transposed_inputs(
-    users: NDArray[np.int64],
-    local: NDArray[np.int64],
-    values: NDArray[np.float32],
-    kept: NDArray[np.bool_],
-    by_user: NDArray[np.int64],
-    keep: float,
-    num_users: int,
-    num_movies: int,
-) -> Tensor:
-    """Returns the transpose of `_inputs`. Sparse [2U, B]."""
-    picked = by_user[kept[by_user]]
-    counts = np.bincount(users[picked], minlength=num_users)
+def _transposed_inputs(batch: _Batch, keep: float, num_users: int) -> Tensor:
+    """Returns the transpose of `_inputs` of what the batch keeps. Sparse [2U, B]."""
+    picked = batch.by_user[batch.kept[batch.by_user]]
+    counts = np.bincount(batch.users[picked], minlength=num_users)
     ends = np.cumsum(counts)
     # Row 2u holds user u's residuals and row 2u + 1 as many ones: both start after twice the entries of those before.
     position = np.arange(len(picked)) + np.repeat(ends - counts, counts)
     columns = np.empty(2 * len(picked), np.int64)
     channels = np.empty(2 * len(picked), np.float32)
     mask_position = position + np.repeat(counts, counts)
-    columns[position] = columns[mask_position] = local[picked]
-    channels[position] = values[picked] / keep
+    columns[position] = columns[mask_position] = batch.local[picked]
+    channels[position] = batch.residuals[picked] / keep
     channels[mask_position] = 1.0 / keep
-    return _sparse(np.repeat(counts, 2), torch.from_numpy(columns), torch.from_numpy(channels), num_movies)
+    return _sparse(np.repeat(counts, 2), torch.from_numpy(columns), torch.from_numpy(channels), len(batch.movies))
