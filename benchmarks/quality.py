@@ -246,7 +246,7 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None],
     common = "\n".join(texts[part.name] for part in PARTS if part.name in texts)
     return _PAGE.format(
         recipe=", ".join(f"`{option}`" for option in RECIPE.options),
-        how_to_read=" ".join(HOW_TO_READ),
+        how_to_read="\n".join(f"* {line}" for line in HOW_TO_READ),
         commit=code,
         machine=machine(),
         common=common,
@@ -258,13 +258,22 @@ def page(workshop: Workshop, chosen: Sequence[Part], say: Callable[[str], None],
 
 _PAGE = """# Quality
 
-Written by `MARQUEE_DATA=... make quality` at `{commit}` on {machine}; nothing here is typed by hand. Times are of one
+How good is every model, beside implicit, scikit-surprise and LensKit? In short: the tables of the [front
+page](../README.md#what-is-measured). Here: [all models and libraries](#all-models-and-libraries) on each split,
+[seeds in pairs](#against-the-recipe-build-paired-over-seeds), [strangers](#strangers), and
+[whether intervals hold](#do-80-intervals-hold-80).
+
+Written by `MARQUEE_DATA=... make quality` at `{commit}`
+on {machine}. Times are of one
 processor thread on a machine that had other work too: compare the processor seconds. How it is done:
 `trainer/comparison/`, `benchmarks/quality.py`; what the libraries are told: `benchmarks/libraries/`.
 
 Every model and every library learns from the same rows and is judged on the same rows, as it would serve: ratings and
 lists of our models come from `embed_users` on stored histories. The recipe build is `marquee` with the constants that
-it started from; on MovieLens 1M {recipe}. Nothing was tuned on a row that is judged here. {how_to_read}
+it started from; on MovieLens 1M {recipe}.
+Nothing was tuned on a row that is judged here.
+
+{how_to_read}
 
 ## All models and libraries
 
