@@ -16,6 +16,8 @@ import scipy.sparse
 from numba import njit
 from numpy.typing import NDArray
 
+from trainer.fits.mean_products import mean_of_products
+
 Floats = NDArray[np.float32]
 
 
@@ -240,93 +242,152 @@ def fit_factorisation_machine(
         rng: All chance comes from it.
         progress: Called with (sweeps done, sweeps in all).
     """
-    num_users, num_movies, rank = users.matrix.shape[0], movies.matrix.shape[0], config.rank
-    order = np.lexsort((movie_rows, user_rows))
-    starts = np.searchsorted(user_rows[order], np.arange(num_users + 1))
-    columns = np.ascontiguousarray(movie_rows[order], np.int32)
-    sides = _Side(users, rank), _Side(movies, rank)
-    for side in sides:
-        side.start(rng)
-    of_users, of_movies = sides
-    mean = float(ratings.mean())
-    residuals = (ratings[order] - mean).astype(np.float32)
-    for k in range(rank):
-        residuals -= of_users.sums[k][user_rows[order]] * of_movies.sums[k][columns]
-    ones = np.ones(num_users, np.float32), np.ones(num_movies, np.float32)
-    pending = np.zeros(num_users, np.float32), np.zeros(num_movies, np.float32)
-    moments = np.empty((num_users, 2), np.float32), np.empty((num_movies, 2), np.float32)
-    kept: list[tuple[Floats, Floats]] = []
-    feature_biases, movie_biases = np.zeros(users.matrix.shape[1]), np.zeros(num_movies)
-    means, noise_variances = 0.0, 0.0
+    sampler = _Sampler.start(user_rows, movie_rows, ratings, users, movies, config.rank, rng)
+    posterior = _Posterior(np.zeros(users.matrix.shape[1]), np.zeros(movies.matrix.shape[0]))
     for iteration in range(config.iterations):
         progress(iteration, config.iterations)
-        squares = float(np.dot(residuals, residuals))
-        alpha = rng.gamma(0.5 * (len(residuals) + 1.0), 2.0 / (squares + 1.0))
-        for side in sides:
-            side.draw_priors(rng)
-        for k in range(rank, -1, -1):  # the biases first
-            linear = k == rank
-            _moments_of_users(
-                starts, columns, residuals, *pending, ones[1] if linear else of_movies.sums[k], moments[0]
-            )
-            changes = of_users.sweep(k, alpha, moments[0], rng)
-            others = ones[0] if linear else of_users.sums[k]
-            _moments_of_movies(
-                starts, columns, residuals, ones[1] if linear else of_movies.sums[k], changes, others, moments[1]
-            )
-            pending = others, of_movies.sweep(k, alpha, moments[1], rng)
-        _moments_of_users(starts, columns, residuals, *pending, ones[1], moments[0])
-        pending = ones[0], np.zeros(num_movies, np.float32)
-        shift = rng.normal(residuals.mean(), (alpha * len(residuals)) ** -0.5)
-        residuals -= np.float32(shift)
-        mean += float(shift)
+        sampler.sweep(rng)
         if iteration >= config.iterations - config.kept:
-            kept.append((of_users.weights[:rank].copy(), of_movies.sums[:rank].copy()))
-            feature_biases += of_users.weights[rank]
-            movie_biases += of_movies.sums[rank]
-            means += mean
-            noise_variances += 1.0 / alpha
+            posterior.add(sampler)
     progress(config.iterations, config.iterations)
-    count = len(kept)
-    feature_vectors, movie_vectors = _mean_of_products(users.matrix, kept, config.size, rng)
-    return FactorisationMachine(
-        users.matrix @ feature_biases / count,
-        (movie_biases + means) / count,
-        users.matrix @ feature_vectors,
-        movie_vectors,
-        feature_biases / count,
-        feature_vectors,
-        noise_variances / count,
-    )
+    return posterior.mean(users, config.size, rng)
 
 
-def _mean_of_products(
-    features: scipy.sparse.csc_array[Any], samples: list[tuple[Floats, Floats]], size: int, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Returns vectors of user features and of movies whose products come closest to the mean over the samples.
+@dataclass(slots=True)
+class _Sampler:
+    """The chain. Ratings lie in order of their users, n of them; U users, I movies, K factors.
 
-    A randomised singular value decomposition (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1) of the mean over
-    samples s of X A_s B_sᵀ, which is never formed.
-
-    Args:
-        features: X, of the users. Sparse [U, F]
-        samples: A_s transposed [K, F] and B_s transposed [K, I] of each sample.
-        size: R.
-        rng: Draws the first basis.
+    Attributes:
+        starts: Where each user's ratings begin. int64 [U + 1]
+        rows: Movie of each rating. int32 [n]
+        residuals: What the machine leaves of each rating, but for what is pending. float32 [n]
+        users: One side.
+        movies: The other.
+        mean: w, of all ratings.
+        alpha: Precision of the noise.
+        pending: What the residuals do not know yet: users' values of the last factor, and what the movies' changed by.
+            float32 [U], float32 [I]
+        user_moments: Room for those of `_sample_weights`. float32 [U, 2]
+        movie_moments: Room for those of `_sample_weights`. float32 [I, 2]
     """
-    weights = np.concatenate([of_features for of_features, _ in samples])  # [S K, F]
-    right = np.concatenate([of_movies for _, of_movies in samples])  # [S K, I]
-    left = (features @ weights.T).T  # [S K, U]
-    width = min(size + 10, *left.shape, right.shape[1])
-    basis = rng.standard_normal((right.shape[1], width), np.float32)  # [I, w]
-    for _ in range(3):
-        rows, _ = np.linalg.qr(left.T @ (right @ basis))  # [U, w]
-        basis, _ = np.linalg.qr(right.T @ (left @ rows))  # [I, w]
-    inner = right @ basis / len(samples)  # [S K, w]
-    _, strengths, turns = np.linalg.svd(left.T @ inner, full_matrices=False)
-    roots = np.sqrt(np.maximum(strengths[:size], 1e-30))
-    feature_vectors = np.zeros((weights.shape[1], size), np.float32)
-    movie_vectors = np.zeros((right.shape[1], size), np.float32)
-    feature_vectors[:, : len(roots)] = weights.T @ (inner @ turns[:size].T / roots)
-    movie_vectors[:, : len(roots)] = (basis @ turns[:size].T) * roots
-    return feature_vectors, movie_vectors
+
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    residuals: Floats
+    users: _Side
+    movies: _Side
+    mean: float
+    alpha: float
+    pending: tuple[Floats, Floats]
+    user_moments: Floats
+    movie_moments: Floats
+
+    @classmethod
+    def start(
+        cls,
+        user_rows: NDArray[np.int32],
+        movie_rows: NDArray[np.int32],
+        ratings: NDArray[np.floating],
+        users: Features,
+        movies: Features,
+        rank: int,
+        rng: np.random.Generator,
+    ) -> "_Sampler":
+        num_users, num_movies = users.matrix.shape[0], movies.matrix.shape[0]
+        order = np.lexsort((movie_rows, user_rows))
+        starts = np.searchsorted(user_rows[order], np.arange(num_users + 1))
+        rows = np.ascontiguousarray(movie_rows[order], np.int32)
+        sides = _Side(users, rank), _Side(movies, rank)
+        for side in sides:
+            side.start(rng)
+        mean = float(ratings.mean())
+        residuals = (ratings[order] - mean).astype(np.float32)
+        for k in range(rank):
+            residuals -= sides[0].sums[k][user_rows[order]] * sides[1].sums[k][rows]
+        return cls(
+            starts,
+            rows,
+            residuals,
+            *sides,
+            mean=mean,
+            alpha=1.0,
+            pending=(np.zeros(num_users, np.float32), np.zeros(num_movies, np.float32)),
+            user_moments=np.empty((num_users, 2), np.float32),
+            movie_moments=np.empty((num_movies, 2), np.float32),
+        )
+
+    def sweep(self, rng: np.random.Generator) -> None:
+        """Samples the noise, the priors, all weights, the biases' first, and the mean."""
+        squares = float(np.dot(self.residuals, self.residuals))
+        self.alpha = rng.gamma(0.5 * (len(self.residuals) + 1.0), 2.0 / (squares + 1.0))
+        for side in (self.users, self.movies):
+            side.draw_priors(rng)
+        # A bias is a factor whose other side is 1.
+        user_ones, movie_ones = (
+            np.ones(len(self.user_moments), np.float32),
+            np.ones(len(self.movie_moments), np.float32),
+        )
+        rank = self.users.rank
+        self._sweep_factor(rank, user_ones, movie_ones, rng)
+        for k in range(rank - 1, -1, -1):
+            self._sweep_factor(k, self.users.sums[k], self.movies.sums[k], rng)
+        self._count_pending(movie_ones)
+        self.pending = user_ones, np.zeros(len(self.movie_moments), np.float32)
+        shift = rng.normal(self.residuals.mean(), (self.alpha * len(self.residuals)) ** -0.5)
+        self.residuals -= np.float32(shift)
+        self.mean += float(shift)
+
+    def _sweep_factor(self, k: int, of_users: Floats, of_movies: Floats, rng: np.random.Generator) -> None:
+        """Samples the weights of a factor, those of users first.
+
+        `of_users` [U] and `of_movies` [I] are its values, in the memory where sampling changes them.
+        """
+        self._count_pending(of_movies)
+        changes = self.users.sweep(k, self.alpha, self.user_moments, rng)
+        _moments_of_movies(self.starts, self.rows, self.residuals, of_movies, changes, of_users, self.movie_moments)
+        self.pending = of_users, self.movies.sweep(k, self.alpha, self.movie_moments, rng)
+
+    def _count_pending(self, of_movies: Floats) -> None:
+        """Brings the residuals up to date, and gathers the users' moments under the movies' factor [I]."""
+        _moments_of_users(self.starts, self.rows, self.residuals, *self.pending, of_movies, self.user_moments)
+
+
+@dataclass(slots=True)
+class _Posterior:
+    """The samples that count: biases added up, factors side by side.
+
+    Attributes:
+        feature_biases: Of features of users. float64 [F]
+        movie_biases: float64 [I]
+        factors: Of features of users [K, F] and of movies [K, I], for each sample.
+        means: Sum of the global means.
+        noise_variances: Sum of 1/α.
+    """
+
+    feature_biases: NDArray[np.float64]
+    movie_biases: NDArray[np.float64]
+    factors: list[tuple[Floats, Floats]] = field(default_factory=list)
+    means: float = 0.0
+    noise_variances: float = 0.0
+
+    def add(self, sampler: _Sampler) -> None:
+        rank = sampler.users.rank
+        self.factors.append((sampler.users.weights[:rank].copy(), sampler.movies.sums[:rank].copy()))
+        self.feature_biases += sampler.users.weights[rank]
+        self.movie_biases += sampler.movies.sums[rank]
+        self.means += sampler.mean
+        self.noise_variances += 1.0 / sampler.alpha
+
+    def mean(self, users: Features, size: int, rng: np.random.Generator) -> FactorisationMachine:
+        """Returns the mean, with vectors of so many coordinates."""
+        count = len(self.factors)
+        feature_vectors, movie_vectors = mean_of_products(users.matrix, self.factors, size, rng)
+        return FactorisationMachine(
+            users.matrix @ self.feature_biases / count,
+            (self.movie_biases + self.means) / count,
+            users.matrix @ feature_vectors,
+            movie_vectors,
+            self.feature_biases / count,
+            feature_vectors,
+            self.noise_variances / count,
+        )
