@@ -127,6 +127,20 @@ def train(snapshot: Snapshot, registry: Registry, request: Request, progress: Pr
     return Outcome(folder, manifest, evaluation, takes_label, (*data.notes, *parts.notes, *changes))
 
 
+def options_of(snapshot: Snapshot, request: Request) -> dict[str, object]:
+    """Returns what the manifest of a training says that its fit was told: with defaults, and for this machine.
+
+    Raises:
+        TrainerError: The request does not fit the data.
+    """
+    fit = fit_function(request.model)
+    options = parse_options(fit.options_class, request.options)
+    if fit.fit_to_machine is not None:
+        parts = divide(snapshot, request.holdout or default_holdout(snapshot.data), request.seed, request.judged_on)
+        options, _ = fit.fit_to_machine(replace(snapshot.data, interactions=parts.train), options)
+    return asdict(options)
+
+
 def require_model_of_processes(model: str) -> None:
     """Refuses a model that one process makes where torchrun started several.
 

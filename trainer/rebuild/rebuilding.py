@@ -29,7 +29,7 @@ from trainer.rebuild.taking import Base, take
 from trainer.snapshot import Snapshot, hash_of_data
 from trainer.store_snapshots.data import read_snapshot_data
 from trainer.store_snapshots.folder import About, SnapshotFolder, read_holdings
-from trainer.training import DEFAULT_MODEL, Request, train
+from trainer.training import DEFAULT_MODEL, Request, options_of, train
 from two_tower import checkpoint as checkpoints
 from two_tower.errors import TwoTowerError
 from two_tower.manifest import Manifest
@@ -294,7 +294,8 @@ class Rebuild:
             if manifest.created_at_ms < run.started_at_ms:
                 break
             same = (manifest.model, manifest.trained_rows.holdout, manifest.seed, manifest.data_sha256)
-            if same == (request.model, request.holdout, request.seed, material.snapshot.sha256):
+            wanted = (request.model, request.holdout, request.seed, material.snapshot.sha256)
+            if same == wanted and manifest.options == options_of(material.snapshot, request):
                 return version
         return train(material.snapshot, self._registry, request, self._progress).manifest.version
 

@@ -1,6 +1,8 @@
 """A registry, a store and a toy data set whose newest part has not happened yet. Knows how they are put together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -25,6 +27,11 @@ from two_tower.registry import STABLE, Registry
 
 TIMEOUT_S = 60.0
 PLAN = Plan(model="bias", reported=False)
+
+
+def utc_now() -> datetime:
+    """Returns what the wall clock says."""
+    return datetime.now(UTC)
 
 
 def timestamp(time_ms: int) -> Timestamp:
@@ -101,9 +108,9 @@ class Looped:
         """Has a user forgotten."""
         self.features.DeleteUser(pb2.DeleteUserRequest(user_id=user_id), timeout=TIMEOUT_S)
 
-    def rebuild(self, plan: Plan = PLAN, told: Told = ignore) -> Result:
+    def rebuild(self, plan: Plan = PLAN, told: Told = ignore, now: Callable[[], datetime] = utc_now) -> Result:
         """Rebuilds once."""
-        return Rebuild(self.registry, StoreReader(self.channel), plan, told=told).run()
+        return Rebuild(self.registry, StoreReader(self.channel), plan, told=told, now=now).run()
 
     def newest_data(self) -> Dataset:
         """Returns what the newest snapshot holds."""

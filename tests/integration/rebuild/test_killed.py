@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.integration.rebuild import killed
-from tests.integration.rebuild.looped import PLAN, Looped
+from tests.integration.rebuild.looped import PLAN, Looped, utc_now
 from trainer.rebuild.journal import Journal
 from trainer.rebuild.lock import BusyError, only_one
+from two_tower import checkpoint as checkpoints
 
 STEPS = (
     "snapshot",
@@ -78,6 +80,27 @@ def test_what_was_interrupted_is_given_up_where_something_else_is_wanted(looped:
     assert outcomes == ["failed", result.outcome]
     assert len(given_up) == 1
     assert not given_up & set(looped.registry.versions())
+
+
+def test_what_other_options_made_is_not_taken_for_what_is_wanted(looped: Looped) -> None:
+    """Not even where the clock was set back in between, so that the checkpoint seems to be of this rebuild."""
+
+    def told(step: str) -> None:
+        if step == "refit":
+            raise KeyboardInterrupt
+
+    looped.begin()
+    looped.feed(looped.new)
+    with pytest.raises(KeyboardInterrupt):
+        looped.rebuild(replace(PLAN, forced="once", options=("sweeps=3",)), told=told)
+
+    result = looped.rebuild(
+        replace(PLAN, forced="again", options=("sweeps=4",)), now=lambda: utc_now() - timedelta(hours=1)
+    )
+
+    assert result.version is not None
+    manifest = checkpoints.read_manifest(looped.registry.path_of(result.version))
+    assert manifest.options["sweeps"] == 4
 
 
 def test_never_twice_at_once(looped: Looped) -> None:
