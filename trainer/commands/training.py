@@ -28,7 +28,7 @@ from trainer.processes import joined
 from trainer.report.page import REPORT_FILE
 from trainer.snapshot import default_holdout, divide, divide_again, join_notes, take_snapshot
 from trainer.splits import HOLDOUTS
-from trainer.training import DEFAULT_MODEL, Request, require_model_of_processes, take_part, train
+from trainer.training import DEFAULT_MODEL, Outcome, Request, require_model_of_processes, take_part, train
 from two_tower import checkpoint as checkpoints
 from two_tower.manifest import Manifest, Metrics
 from two_tower.models import MODELS
@@ -116,19 +116,7 @@ def train_command(
                 divide(snapshot, holdout or default_holdout(snapshot.data), seed, judge_on)
                 processes.wait()
             outcome = train(snapshot, store, request, progress)
-    if outcome.notes:
-        typer.echo(join_notes(outcome.notes))
-    _show(outcome.manifest)
-    typer.echo(f"checkpoint: {outcome.manifest.version}")
-    if (outcome.folder / REPORT_FILE).exists():
-        typer.echo(f"report: {outcome.folder / REPORT_FILE}")
-    if outcome.labelled:
-        typer.echo(f"{label} names it now.")
-    else:
-        typer.echo(
-            f"{label} still names {store.label(label)}. To serve this one instead:\n"
-            f"  python -m trainer promote {outcome.manifest.version} --label {label} --data DATA --registry {registry}"
-        )
+    _tell(outcome, store, label)
 
 
 def evaluate_command(
@@ -181,6 +169,21 @@ def evaluate_command(
     if lists is not None:
         write_lists(lists, snapshot.data, evaluation)
         typer.echo(f"{len(evaluation.users):,} lists: {lists}")
+
+
+def _tell(outcome: Outcome, store: Registry, label: str) -> None:
+    if outcome.notes:
+        typer.echo(join_notes(outcome.notes))
+    _show(outcome.manifest)
+    typer.echo(f"checkpoint: {outcome.manifest.version}")
+    if (outcome.folder / REPORT_FILE).exists():
+        typer.echo(f"report: {outcome.folder / REPORT_FILE}")
+    if outcome.labelled:
+        typer.echo(f"{label} names it now.")
+    else:
+        typer.echo(f"{label} still names {store.label(label)}. To serve this one instead:")
+        promote = f"python -m trainer promote {outcome.manifest.version} --label {label}"
+        typer.echo(f"  {promote} --data DATA --registry {store.path}")
 
 
 def _show(manifest: Manifest, again: Metrics | None = None) -> None:
