@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
+import pydantic_settings
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -225,10 +226,21 @@ class ServiceSettings(BaseSettings):
             SettingsError: A variable with our prefix is not a setting, or a value is missing or out of bounds.
         """
         problems = cls._misspelt()
+        if garbled := cls._garbled():
+            # Nothing further can look at them, nor quote them.
+            raise SettingsError(problems + garbled)
         try:
             settings = cls()
         except pydantic.ValidationError as error:
             problems += [cls._describe(problem) for problem in error.errors()]
+        except pydantic_settings.SettingsError as error:
+            # Of a list: its text says the field, and nothing else does.
+            named = [name for name in cls.model_fields if f'"{name}"' in str(error)]
+            problems += [f'{cls.variables()[name]} must be JSON, such as ["a", "b"]' for name in named] or [str(error)]
+        except OSError as error:
+            # Of a path that no file can have, for example a longer one than there are.
+            named = [name for name in cls.variables().values() if os.environ.get(name) == error.filename]
+            problems += [f"{variable}: {error.strerror}" for variable in named] or [f"settings: {error.strerror}"]
         if problems:
             raise SettingsError(problems)
         return settings
@@ -272,6 +284,18 @@ class ServiceSettings(BaseSettings):
                 continue
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             problems.append(f"{variable} is not a setting; did you mean {nearest[0]}?")
+        return problems
+
+    @classmethod
+    def _garbled(cls) -> list[str]:
+        """Names the variables whose bytes are not UTF-8."""
+        values = {variable: os.environb.get(variable.encode(), b"") for variable in cls.variables().values()}
+        problems = []
+        for variable, value in values.items():
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                problems.append(f"{variable} is not UTF-8")
         return problems
 
     @classmethod

@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from service_runtime.settings import ListenAddress, ServiceSettings, SettingsError
+from service_runtime.settings import ListenAddress, ReadableFile, ServiceSettings, SettingsError
 
 
 class OvenSettings(ServiceSettings):
@@ -15,6 +15,8 @@ class OvenSettings(ServiceSettings):
     listen: ListenAddress = Field(default="127.0.0.1:1", description="Where to listen.")
     heat_c: int = Field(default=180, ge=30, le=300, description="Heat, in degrees Celsius.")
     racks: int = Field(ge=1, description="Racks inside.")
+    dishes: tuple[str, ...] = Field(default=(), description="What is inside, as a JSON list.")
+    recipe_file: ReadableFile | None = Field(default=None, description="What to do.")
 
 
 def test_values_come_from_the_environment_and_stay(monkeypatch):
@@ -52,6 +54,28 @@ def test_a_port_that_cannot_be_is_refused(monkeypatch, address):
         OvenSettings.load()
 
     assert raised.value.problems == ["OVEN_LISTEN: must be host:port with a port of 0 to 65535"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("OVEN_DISHES", "pie", 'OVEN_DISHES must be JSON, such as ["a", "b"]'),
+        ("OVEN_DISHES", "[" * 100, 'OVEN_DISHES must be JSON, such as ["a", "b"]'),
+        ("OVEN_RECIPE_FILE", "a" * 5000, "OVEN_RECIPE_FILE: File name too long"),
+        ("OVEN_RECIPE_FILE", "\udcff", "OVEN_RECIPE_FILE is not UTF-8"),
+        ("OVEN_LISTEN", "\udcff:1", "OVEN_LISTEN is not UTF-8"),
+    ],
+)
+def test_garbage_is_named_in_one_line(monkeypatch, capsys, variable, value, problem):
+    """Whatever the libraries below make of it."""
+    monkeypatch.setenv("OVEN_RACKS", "3")
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit) as ended:
+        OvenSettings.load_or_exit([])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{problem}\n"
 
 
 def test_kubernetes_service_links_are_not_mistakes(monkeypatch):
