@@ -212,14 +212,24 @@ def read_holdings(folder: Path) -> Holdings:
             tables.append(pq.read_table(path))
         except (OSError, pa.ArrowException) as error:
             raise SnapshotError(f"{path} cannot be read ({error})") from error
-    watched, users, movies = tables
+    try:
+        return _holdings_of(*tables)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        # Each file is as its hash says, so other code wrote them: a column lacks or is of another type, or one names
+        # users or movies that another has not.
+        raise SnapshotError(
+            f"{folder}: its tables are not those of format {FORMAT_VERSION} ({error!r}); remove it"
+        ) from error
+
+
+def _holdings_of(watched: pa.Table, users: pa.Table, movies: pa.Table) -> Holdings:
     user_ids = users["user_id"].to_pylist()
     columns = _movies_of(movies)
     return Holdings(
         user_ids,
         Profiles(
             users["gender"].to_pylist(),
-            np.array([np.nan if age is None else age for age in users["age"].to_pylist()], np.float32),
+            np.fromiter((np.nan if age is None else age for age in users["age"].to_pylist()), np.float32),
             users["occupation"].to_pylist(),
         ),
         users["zip"].to_pylist(),
@@ -308,7 +318,7 @@ def _movies_of(table: pa.Table) -> MovieColumns:
     return MovieColumns(
         table["movie_id"].to_pylist(),
         table["title"].to_pylist(),
-        np.array([np.nan if year is None else year for year in table["year"].to_pylist()], np.float32),
+        np.fromiter((np.nan if year is None else year for year in table["year"].to_pylist()), np.float32),
         [tuple(genres) for genres in table["genres"].to_pylist()],
         {name: [tuple(each.get(name, ())) for each in bags] for name in names},
         table["available"].to_numpy().astype(np.bool_),

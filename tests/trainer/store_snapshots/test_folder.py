@@ -1,19 +1,24 @@
 """A snapshot is read as it was written, whole or not at all."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.toy_dataset import toy_dataset
 from tests.trainer.store_snapshots.toy_about import ABOUT
+from trainer.durable_files import hash_of
 from trainer.readers.read_options import ReadOptions
 from trainer.rebuild.retention import prune_snapshots
 from trainer.rebuild.taking import base_of_data
 from trainer.snapshot import take_snapshot
 from trainer.store_snapshots.events import Events, merge
 from trainer.store_snapshots.folder import Holdings, SnapshotError, SnapshotFolder, read_holdings
+from two_tower import strict_json
 from two_tower.registry import Registry
 
 
@@ -54,6 +59,33 @@ def test_it_is_read_as_it_was_written(folder: SnapshotFolder, holdings: Holdings
         np.testing.assert_array_equal(getattr(found.watched, name), getattr(holdings.watched, name))
     for name in ("users", "movies", "times_ms", "hashes", "ratings"):
         np.testing.assert_array_equal(getattr(found.watched.newest, name), getattr(holdings.watched.newest, name))
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [("watched", "user_id"), ("watched", "event_time_ms"), ("users", "user_id"), ("users", "age"), ("movies", "bags")],
+)
+@pytest.mark.parametrize("change", ["dropped", "text", "lists", "fewer rows"])
+def test_tables_of_other_code_are_refused(
+    folder: SnapshotFolder, holdings: Holdings, file: str, column: str, change: str
+) -> None:
+    """Each has its hash in about.json, but a column lacks or is of another type, or names who is not there."""
+    about = folder.write(ABOUT, holdings)
+    path = folder.path_of(about.name) / f"{file}.parquet"
+    table = pq.read_table(path)
+    place, values = table.column_names.index(column), pa.array(["x"] * len(table))
+    altered = {
+        "dropped": table.drop_columns([column]),
+        "text": table.set_column(place, column, values),
+        "lists": table.set_column(place, column, pa.array([[1.5]] * len(table))),
+        "fewer rows": table.slice(0, 1).set_column(place, column, values[:1]),
+    }[change]
+    pq.write_table(altered, path)
+    noted = replace(about, sha256={**about.sha256, path.name: hash_of(path)})
+    (path.parent / "about.json").write_text(json.dumps(strict_json.encode(noted)))
+
+    with pytest.raises(SnapshotError, match="its tables are not those of format 1"):
+        read_holdings(path.parent)
 
 
 def test_commands_take_it_as_data(folder: SnapshotFolder, holdings: Holdings) -> None:
