@@ -1,5 +1,6 @@
 """Writes what a model said of held-out rows as a table: CSV or Parquet, by the file's suffix."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,14 @@ def write_lists(path: Path, data: Dataset, evaluation: Evaluation) -> None:
 def _write(path: Path, columns: Mapping[str, Any]) -> None:
     check_table_path(path)
     table = pa.table(dict(columns))
+    # Under a name of its own until it is whole: a disk that fills up leaves what was there before.
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         if path.suffix.lower() == ".csv":
-            csv.write_csv(table, path)
+            csv.write_csv(table, aside)
         else:
-            parquet.write_table(table, path)
+            parquet.write_table(table, aside)
+        aside.replace(path)
     except OSError as error:
+        aside.unlink(missing_ok=True)
         raise TableError(f"{path}: cannot be written ({error})") from error

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,3 +170,23 @@ def test_tables_that_cannot_be_written_are_refused(fitted: Fitted, tmp_path: Pat
 
     with pytest.raises(TableError):
         write_predictions(tmp_path / name, data, evaluate(model, data, train, test, protocol=""))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_is_written_whole_or_not_at_all(fitted: Fitted, tmp_path: Path, suffix: str) -> None:
+    """A disk that takes no more leaves the table of before, and nothing beside it."""
+    data, train, test, model = fitted
+    judged = evaluate(model, data, train, test, protocol="")
+    path = tmp_path / f"p{suffix}"
+    path.write_text("of before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        with pytest.raises(TableError, match="cannot be written"):
+            write_predictions(path, data, judged)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert path.read_text() == "of before"
+    assert list(tmp_path.iterdir()) == [path]
