@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -23,10 +23,13 @@ from trainer.commands.progress_bar import progress_bar
 from trainer.commands.terminal import Terminal
 from trainer.fits import fit_function
 from trainer.fits.options import parse_options
-from trainer.search_space import search_space
+from trainer.search_space import Space, search_space
 from trainer.snapshot import take_snapshot
 from trainer.splits import HOLDOUTS
 from two_tower.models import MODELS
+
+if TYPE_CHECKING:
+    from trainer.tuning import Found
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +100,17 @@ def tune_command(
             ),
             progress,
         )
-    table = Table(title=f"{model} on {snapshot.data.name}: best of {found.trials} trials ({found.failed} failed)")
+    _show(f"{model} on {snapshot.data.name}", found, space)
+    before = "" if found.default_value is None else f", with the defaults {found.default_value:.4f}"
+    typer.echo(f"{judged_by} on validation rows {found.value:.4f}{before}. The test rows were not looked at. To train:")
+    words = ["python", "-m", "trainer", "train", "--model", model, "--data", data, "--holdout", found.holdout]
+    words += ["--seed", str(seed), *option_words(columns, users, movies, scale, max_broken, movie_bag)]
+    words += [word for text in found.options for word in ("--set", text)]
+    typer.echo("  " + " ".join(shlex.quote(word) for word in words) + " --registry registry")
+
+
+def _show(title: str, found: "Found", space: Space) -> None:
+    table = Table(title=f"{title}: best of {found.trials} trials ({found.failed} failed)")
     table.add_column("option")
     table.add_column("best", justify="right")
     table.add_column("searched")
@@ -105,9 +118,3 @@ def tune_command(
         name, _, value = text.partition("=")
         table.add_row(name, value, str(space.get(name, "fixed")))
     Terminal().print(table)
-    before = "" if found.default_value is None else f", with the defaults {found.default_value:.4f}"
-    typer.echo(f"{judged_by} on validation rows {found.value:.4f}{before}. The test rows were not looked at. To train:")
-    words = ["python", "-m", "trainer", "train", "--model", model, "--data", data, "--holdout", found.holdout]
-    words += ["--seed", str(seed), *option_words(columns, users, movies, scale, max_broken, movie_bag)]
-    words += [word for text in found.options for word in ("--set", text)]
-    typer.echo("  " + " ".join(shlex.quote(word) for word in words) + " --registry registry")
