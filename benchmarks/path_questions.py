@@ -52,104 +52,108 @@ class Kind:
     is_steady: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """Whom and what is asked about.
+
+    Attributes:
+        movies: The catalogue.
+        drawn: Users, drawn by Zipf's law with exponent 1.
+        few: The first of them who differ, one for each connection.
+        wanted: Movies, all as likely.
+    """
+
+    movies: Sequence[str]
+    drawn: Sequence[str]
+    few: Sequence[str]
+    wanted: Sequence[str]
+
+    @property
+    def selectors(self) -> list[pb.UserSelector]:
+        return [pb.UserSelector(user_id=user) for user in self.few]
+
+
 def kinds_about(prepared: Prepared) -> list[Kind]:
     """Returns all kinds of questions, about users drawn by Zipf's law with exponent 1."""
     rng = np.random.default_rng(11)
     users, movies = prepared.users, prepared.data.movies.movie_ids
     drawn = [users[rank] for rank in zipf_ranks(rng, len(users), CONNECTIONS * PAIRS_TOGETHER)]
-    few = list(dict.fromkeys(drawn))[:CONNECTIONS]
-    selectors = [pb.UserSelector(user_id=user) for user in few]
     wanted = [movies[row] for row in rng.integers(0, len(movies), CONNECTIONS * PAIRS_TOGETHER)]
-    genre = _commonest_genre(prepared)
-    of_genre = {each for each, genres in zip(movies, prepared.data.movies.genres, strict=True) if genre in genres}
+    draw = _Draw(movies, drawn, list(dict.fromkeys(drawn))[:CONNECTIONS], wanted)
+    rated = _ratings("PredictRating", draw.selectors, draw, of_all=True)
+    return [rated, *_lists(draw, prepared), *_histories(draw, rng), *_batches(draw)]
+
+
+def _ratings(name: str, selectors: Sequence[pb.UserSelector], draw: _Draw, *, of_all: bool = False) -> Kind:
+    """Returns questions for one rating each; `of_all`: of the store too, and at a steady rate."""
+    return Kind(
+        name,
+        f"{_SERVICE}PredictRating",
+        [
+            pb.PredictRatingRequest(user=user, movie_id=movie)
+            for user, movie in zip(selectors, draw.wanted, strict=False)
+        ],
+        pb.PredictRatingResponse,
+        _is_rating,
+        from_store=of_all,
+        is_steady=of_all,
+    )
+
+
+def _lists(draw: _Draw, prepared: Prepared) -> list[Kind]:
+    genre, movies = _commonest_genre(prepared), prepared.data.movies
+    of_genre = {each for each, genres in zip(movies.movie_ids, movies.genres, strict=True) if genre in genres}
     genre_of_80s = pb.MovieFilter(genres_any=[genre], year_min=1980)
 
-    def rate(user: pb.UserSelector, movie: str) -> pb.PredictRatingRequest:
-        return pb.PredictRatingRequest(user=user, movie_id=movie)
+    def is_of_genre(request: Any, answer: Any) -> bool:
+        return _is_list(request, answer) and {each.movie_id for each in answer.movies} <= of_genre
 
-    rated, listed = pb.PredictRatingResponse, pb.TopKResponse
-    kinds = [
-        Kind(
-            "PredictRating",
-            f"{_SERVICE}PredictRating",
-            [rate(each, movie) for each, movie in zip(selectors, wanted, strict=False)],
-            rated,
-            _is_rating,
-            from_store=True,
-            is_steady=True,
-        ),
-        Kind(
-            "TopK",
-            f"{_SERVICE}TopK",
-            [pb.TopKRequest(user=each, k=K) for each in selectors],
-            listed,
-            _is_list,
-            from_store=True,
-            is_steady=True,
-        ),
-        Kind(
-            "TopK, seen movies too",
-            f"{_SERVICE}TopK",
-            [pb.TopKRequest(user=each, k=K, exclude_seen=False) for each in selectors],
-            listed,
-            _is_list,
-        ),
-        Kind(
-            "TopK, filtered",
-            f"{_SERVICE}TopK",
-            [pb.TopKRequest(user=each, k=K, filter=genre_of_80s) for each in selectors],
-            listed,
-            lambda request, answer: _is_list(request, answer) and {each.movie_id for each in answer.movies} <= of_genre,
-        ),
+    method, answer = f"{_SERVICE}TopK", pb.TopKResponse
+    plain = [pb.TopKRequest(user=each, k=K) for each in draw.selectors]
+    with_seen = [pb.TopKRequest(user=each, k=K, exclude_seen=False) for each in draw.selectors]
+    filtered = [pb.TopKRequest(user=each, k=K, filter=genre_of_80s) for each in draw.selectors]
+    return [
+        Kind("TopK", method, plain, answer, _is_list, from_store=True, is_steady=True),
+        Kind("TopK, seen movies too", method, with_seen, answer, _is_list),
+        Kind("TopK, filtered", method, filtered, answer, is_of_genre),
     ]
+
+
+def _histories(draw: _Draw, rng: np.random.Generator) -> list[Kind]:
+    """Returns questions that carry a history: that of a session, or all of a stranger's."""
+    kinds = []
     for count in SESSION_EVENTS:
-        kinds.append(
-            Kind(
-                f"PredictRating, {count} new events",
-                f"{_SERVICE}PredictRating",
-                [
-                    rate(pb.UserSelector(user_id=user, session_events=_watched(rng, movies, count)), movie)
-                    for user, movie in zip(few, wanted, strict=False)
-                ],
-                rated,
-                _is_rating,
-            )
-        )
-    strangers = [pb.InlineUser(history=_watched(rng, movies, INLINE_HISTORY)) for _ in few]
-    kinds.append(
-        Kind(
-            f"PredictRating, a stranger of {INLINE_HISTORY} movies",
-            f"{_SERVICE}PredictRating",
-            [rate(pb.UserSelector(inline_user=each), movie) for each, movie in zip(strangers, wanted, strict=False)],
-            rated,
-            _is_rating,
-        )
-    )
-    batches = [slice(start, start + PAIRS_TOGETHER) for start in range(0, len(drawn), PAIRS_TOGETHER)]
-    kinds.append(
+        sessions = [
+            pb.UserSelector(user_id=user, session_events=_watched(rng, draw.movies, count)) for user in draw.few
+        ]
+        kinds.append(_ratings(f"PredictRating, {count} new events", sessions, draw))
+    strangers = [
+        pb.UserSelector(inline_user=pb.InlineUser(history=_watched(rng, draw.movies, INLINE_HISTORY))) for _ in draw.few
+    ]
+    return [*kinds, _ratings(f"PredictRating, a stranger of {INLINE_HISTORY} movies", strangers, draw)]
+
+
+def _batches(draw: _Draw) -> list[Kind]:
+    batches = [slice(start, start + PAIRS_TOGETHER) for start in range(0, len(draw.drawn), PAIRS_TOGETHER)]
+    users = [[pb.UserSelector(user_id=user) for user in draw.drawn[some][:USERS_TOGETHER]] for some in batches]
+    return [
         Kind(
             f"BatchPredictRatings of {PAIRS_TOGETHER}",
             f"{_SERVICE}BatchPredictRatings",
-            [pairs(drawn[some], wanted[some]) for some in batches],
+            [pairs(draw.drawn[some], draw.wanted[some]) for some in batches],
             pb.BatchPredictRatingsResponse,
             lambda _, answer: list(answer.statuses) == [pb.ROW_STATUS_OK] * PAIRS_TOGETHER,
             answers_per_call=PAIRS_TOGETHER,
-        )
-    )
-    kinds.append(
+        ),
         Kind(
             f"BatchTopK of {USERS_TOGETHER}",
             f"{_SERVICE}BatchTopK",
-            [
-                pb.BatchTopKRequest(users=[pb.UserSelector(user_id=user) for user in drawn[some][:USERS_TOGETHER]], k=K)
-                for some in batches
-            ],
+            [pb.BatchTopKRequest(users=each, k=K) for each in users],
             pb.BatchTopKResponse,
             lambda _, answer: [len(each.movies) for each in answer.results] == [K] * USERS_TOGETHER,
             answers_per_call=USERS_TOGETHER,
-        )
-    )
-    return kinds
+        ),
+    ]
 
 
 def differ(one: Any, another: Any) -> bool:
