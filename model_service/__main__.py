@@ -5,9 +5,10 @@ import gc
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from marquee.client.channel import open_channel, without_timeouts
@@ -16,7 +17,7 @@ from marquee.v1 import model_admin_pb2, model_service_pb2
 from model_service.admin_handlers import AdminHandlers
 from model_service.background_threads import background_thread
 from model_service.batcher import Batcher
-from model_service.catalogue_mirror import CatalogueMirror, in_background
+from model_service.catalogue_mirror import CatalogueMirror, InBackground, in_background
 from model_service.change_feed import ChangeFeed
 from model_service.checkpoint_loader import CheckpointLoader
 from model_service.device_work import DeviceWork
@@ -38,6 +39,7 @@ from model_service.versions import Versions
 from model_service.workers import Workers
 from service_runtime import logs
 from service_runtime.health import Health
+from service_runtime.metrics import Metrics
 from service_runtime.observability import observing
 from service_runtime.observation import Observation
 from service_runtime.pending_calls import derived_options
@@ -68,87 +70,45 @@ async def serve(
     health = Health([SERVICE.full_name], DEPENDENCIES)
     pending = await derived_options(settings.max_pending_calls, settings.pending_wait_ms / 1000)
     registry = Registry(settings.registry)
-    with (
-        observing("model", settings, settings.metrics_listen) as observed,
-        # One thread owns the device. Beside it, and behind it, one embeds catalogues, another reads checkpoints and a
-        # third builds anew what proposes movies of large catalogues.
-        ThreadPoolExecutor(1, "device") as device_thread,
-        background_thread("catalogue") as catalogue_thread,
-        background_thread("loading") as loading_thread,
-        background_thread("indexing") as indexing_thread,
-    ):
+    with observing("model", settings, settings.metrics_listen) as observed, _threads(observed.metrics) as threads:
         if tell_metrics is not None:
             tell_metrics(observed.address)
         metrics, tracing = observed.metrics, observed.tracing
         health.tell(metrics)
-        threads = MeasuredThreads(metrics)
-        on_device = threads.measured("device", in_background(device_thread))
-        aside = threads.measured("catalogue", in_background(catalogue_thread))
-        interceptors = tracing.interceptors() if tracing else []
         async with open_channel(
             settings.feature_service,
             credentials=settings.feature_credentials(),
             options=without_timeouts(),
-            interceptors=interceptors,
+            interceptors=tracing.interceptors() if tracing else [],
         ) as channel:
-            features = MeasuredReader(channel, settings.feature_timeout_s, metrics)
-            generations = Generations(
-                CatalogueMirror(features, aside),
-                aside,
-                settings.catalogue_min_interval_s,
-                settings.catalogue_patience_s,
-                indexing=Indexing(settings.index_min_movies, settings.index_min_recall),
-                indexing_aside=threads.measured("indexing", in_background(indexing_thread)),
-            )
+            known = _known(settings, MeasuredReader(channel, settings.feature_timeout_s, metrics), threads, metrics)
             work = DeviceWork(settings.numpy_rows())
-            cache: NearCache[NearUser] = NearCache(settings.near_cache_bytes)
-            near = NearFeatures(features, cache, time.time)
-            tell_near_cache(metrics, cache, near)
-            at_once = NearAnswers(near, generations)
-            tell_answers_at_once(metrics, at_once)
             pipeline = Pipeline(
-                near,
-                generations,
+                known.users,
+                known.generations,
                 work,
-                on_device,
+                threads.device,
                 answer_without_features=settings.answer_without_features,
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
-            batch_sizes = (1, settings.numpy_rows() + 1, settings.max_batch_rows)
-            rollout = Rollout(
-                registry,
-                settings.label,
-                settings.also_labels,
-                CheckpointLoader(registry, settings.torch_device()),
-                generations,
-                work,
-                health,
-                ModelTable(time.monotonic, time.time),
-                in_background=threads.measured("loading", in_background(loading_thread)),
-                warm_up_rows=batch_sizes,
-                # On a CPU nothing of what a large batch does once belongs to a model.
-                later_warm_up_rows=batch_sizes if settings.torch_device().type == "cuda" else batch_sizes[:2],
-                poll_s=settings.registry_poll_s,
-                retry_s=settings.retry_s,
-                rng=rng,
-            )
-            tell_models(metrics, generations, rollout)
+            rollout = _rollout(settings, registry, known.generations, work, health, threads, rng)
+            tell_models(metrics, known.generations, rollout)
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
             async with Batcher(settings.knobs(), batches) as batcher:
                 tell_waiting_room(metrics, batcher.room)
                 tell_spared(metrics, lambda: pipeline.num_spared)
                 handlers = ModelHandlers(
-                    generations,
-                    Versions(generations, rollout),
-                    at_once,
+                    known.generations,
+                    Versions(known.generations, rollout),
+                    known.at_once,
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
                     max_bulk_rows=settings.max_bulk_rows,
                     interactive_max_rows=settings.interactive_max_rows,
                     default_timeout_s=settings.default_timeout_s,
                 )
-                admin = AdminHandlers(registry, settings.label, generations, rollout)
+                admin = AdminHandlers(registry, settings.label, known.generations, rollout)
                 async with (
                     _admin_server(admin, settings, observed.calls),
                     Server(
@@ -162,16 +122,124 @@ async def serve(
                         options=[*settings.connections(), *pending, ("grpc.so_reuseport", int(shares_port))],
                     ) as server,
                 ):
-                    following = [asyncio.create_task(_follow(rollout, generations, settings, rng))]
-                    if settings.near_cache_bytes:
-                        feed = ChangeFeed(features, cache, generations.refresh_soon, rng)
-                        following.append(asyncio.create_task(feed.follow()))
                     server.tell(metrics)
-                    try:
+                    with _following(settings, known, rollout, rng):
                         yield server
-                    finally:
-                        for task in following:
-                            task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """Ways to run functions beside the event loop.
+
+    Attributes:
+        device: In the one thread that owns the device.
+        catalogue: Where catalogues are embedded.
+        loading: Where checkpoints are read.
+        indexing: Where what proposes movies of large catalogues is built anew.
+    """
+
+    device: InBackground
+    catalogue: InBackground
+    loading: InBackground
+    indexing: InBackground
+
+
+@contextmanager
+def _threads(metrics: Metrics) -> Iterator[_Threads]:
+    """Runs the threads; all but the device's stand back for the others."""
+    measured = MeasuredThreads(metrics).measured
+    with (
+        ThreadPoolExecutor(1, "device") as device,
+        background_thread("catalogue") as catalogue,
+        background_thread("loading") as loading,
+        background_thread("indexing") as indexing,
+    ):
+        yield _Threads(
+            device=measured("device", in_background(device)),
+            catalogue=measured("catalogue", in_background(catalogue)),
+            loading=measured("loading", in_background(loading)),
+            indexing=measured("indexing", in_background(indexing)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of feature_service's users and movies.
+
+    Attributes:
+        features: Reads both.
+        generations: The movies, embedded by each model that serves.
+        cache: Holds the users who are near.
+        users: Reads users from there, and those who are not near from feature_service.
+        at_once: Answers of users who are near without a batch.
+    """
+
+    features: MeasuredReader
+    generations: Generations
+    cache: NearCache[NearUser]
+    users: NearFeatures
+    at_once: NearAnswers
+
+
+def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads, metrics: Metrics) -> _Known:
+    generations = Generations(
+        CatalogueMirror(features, threads.catalogue),
+        threads.catalogue,
+        settings.catalogue_min_interval_s,
+        settings.catalogue_patience_s,
+        indexing=Indexing(settings.index_min_movies, settings.index_min_recall),
+        indexing_aside=threads.indexing,
+    )
+    cache: NearCache[NearUser] = NearCache(settings.near_cache_bytes)
+    users = NearFeatures(features, cache, time.time)
+    tell_near_cache(metrics, cache, users)
+    at_once = NearAnswers(users, generations)
+    tell_answers_at_once(metrics, at_once)
+    return _Known(features, generations, cache, users, at_once)
+
+
+def _rollout(
+    settings: ModelSettings,
+    registry: Registry,
+    generations: Generations,
+    work: DeviceWork,
+    health: Health,
+    threads: _Threads,
+    rng: random.Random,
+) -> Rollout:
+    device = settings.torch_device()
+    batch_sizes = (1, settings.numpy_rows() + 1, settings.max_batch_rows)
+    return Rollout(
+        registry,
+        settings.label,
+        settings.also_labels,
+        CheckpointLoader(registry, device),
+        generations,
+        work,
+        health,
+        ModelTable(time.monotonic, time.time),
+        in_background=threads.loading,
+        warm_up_rows=batch_sizes,
+        # On a CPU nothing of what a large batch does once belongs to a model.
+        later_warm_up_rows=batch_sizes if device.type == "cuda" else batch_sizes[:2],
+        poll_s=settings.registry_poll_s,
+        retry_s=settings.retry_s,
+        rng=rng,
+    )
+
+
+@contextmanager
+def _following(settings: ModelSettings, known: _Known, rollout: Rollout, rng: random.Random) -> Iterator[None]:
+    """Keeps models, catalogue and the users who are near up to date."""
+    following = [asyncio.create_task(_follow(rollout, known.generations, settings, rng))]
+    if settings.near_cache_bytes:
+        feed = ChangeFeed(known.features, known.cache, known.generations.refresh_soon, rng)
+        following.append(asyncio.create_task(feed.follow()))
+    try:
+        yield
+    finally:
+        for task in following:
+            task.cancel()
 
 
 async def _follow(rollout: Rollout, generations: Generations, settings: ModelSettings, rng: random.Random) -> None:
