@@ -12,7 +12,7 @@ from trainer.dataset import Dataset
 from trainer.errors import DataError
 from trainer.fits.marquee_options import Options
 from trainer.fits.marquee_ranking import ranking_size_of
-from trainer.fits.marquee_rating import MANY_RATINGS, machine_config, tower_config
+from trainer.fits.marquee_rating import MANY_RATINGS, machine_config, num_towers, tower_config
 from trainer.machine_memory import memory_bytes
 
 TOWER, MACHINE, COMPRESSION = "movie tower", "factorisation machine", "compression"
@@ -89,7 +89,8 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
     if size.num_rated:
         hidden = tower_config(options, size.num_rated, movies).hidden_size if options.machine_share < 1 else 0
         machine = machine_config(options, size.num_rated)
-        width = hidden + (machine.size if options.machine_share > 0 else 0) + 1
+        towers = num_towers(options, size.num_rated)
+        width = towers * hidden + (machine.size if options.machine_share > 0 else 0) + 1
         blended = 8 * (users + movies) * width
         if hidden:
             # Three tables of U x D in float32, each with gradient, a new gradient, and two moments of Adam.
@@ -98,7 +99,7 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
             samples = 4 * machine.kept * machine.rank  # bytes of one coordinate of all samples
             # Kept, and side by side once more: features of users are users and movies, features of movies are summed.
             weights = samples * (users + movies) + samples * movies
-            before = 8 * (users + movies) * hidden
+            before = 8 * (users + movies) * towers * hidden
             stages[MACHINE] = base + before + 2 * weights + samples * users + 60 * rows
         # Members side by side, centred, turned and compressed, all in float64 (docs/experiments.md, 2026-11-22).
         stages[COMPRESSION] = base + 5 * blended + 2 * 8 * (users + movies) * rating_size

@@ -12,7 +12,7 @@ class Options:
     """Constants of the fit; None means: chosen by the size of the data, see `trainer.fits.marquee`.
 
     Attributes:
-        hidden_size: Hidden units of the movie tower, 1 or more. None: 400 below 300,000 ratings, else 600.
+        hidden_size: Hidden units of the movie tower, 1 or more. None: 400 below 300,000 ratings, else 1000. Recipe.
         towers: Movie towers, each from another start, that are averaged, 1 or more. None: 2 below 300,000 ratings, else
             1.
         tower_epochs: Passes over all movies, 1 or more.

@@ -192,7 +192,7 @@ def tower_config(options: Options, num_ratings: int, num_movies: int) -> Autoenc
     # Through the recipe's three points: 6e-4 at 10 ratings a movie, 4e-4 at 60, 1.5e-4 at 260.
     weight_decay = float(np.interp(np.log(per_movie), np.log([10, 60, 260]), [6e-4, 4e-4, 1.5e-4]))
     return AutoencoderConfig(
-        hidden_size=options.hidden_size or (600 if many else 400),
+        hidden_size=options.hidden_size or (1000 if many else 400),
         epochs=options.tower_epochs,
         batch_movies=options.tower_batch or (128 if many or per_movie < 20 else 64),
         learning_rate=options.tower_learning_rate,

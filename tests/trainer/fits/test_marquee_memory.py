@@ -16,15 +16,15 @@ ML_25M = DataSize(160_000, 60_000, 25_000_000, 25_000_000, 10_000, has_times=Tru
 ML_1M = DataSize(6_040, 3_706, 900_000, 900_000, 2_000, has_times=False)
 
 
-def test_data_of_ml_25ms_shape_fits_into_16_gib_without_the_machine() -> None:
+def test_data_of_ml_25ms_shape_fits_into_16_gib_by_a_narrower_tower_alone() -> None:
     """What is changed is said, with what it would have taken."""
     options, notes = fit_into(ML_25M, Options(), 16 * GIB)
 
     assert max(needed_bytes(ML_25M, options).values()) < 0.9 * 16 * GIB
     assert options.machine_share == 0
-    assert options.hidden_size is None
-    (note,) = notes
-    assert "machine_share is 0.0 instead of 0.5: a fit would take 15." in note
+    assert options.hidden_size == 750
+    assert "machine_share is 0.0 instead of 0.5: a fit would take 16." in notes[0]
+    assert "hidden_size is 750 instead of its default" in notes[1]
 
 
 def test_smaller_machines_give_up_more() -> None:
@@ -32,9 +32,16 @@ def test_smaller_machines_give_up_more() -> None:
     options, notes = fit_into(ML_25M, Options(), 10 * GIB)
 
     assert options.hidden_size is not None
-    assert 100 <= options.hidden_size < 600
+    assert 100 <= options.hidden_size < 750
     assert len(notes) == 2
     assert options.implicit_movies == Options().implicit_movies
+
+
+def test_each_tower_takes_its_part() -> None:
+    """Members stand side by side where they are compressed."""
+    one, two = (needed_bytes(ML_25M, Options(towers=towers))["compression"] for towers in (1, 2))
+
+    assert two - one == 5 * 8 * (160_000 + 60_000) * 1000
 
 
 def test_closed_forms_over_many_movies_shrink() -> None:
