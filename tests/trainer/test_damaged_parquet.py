@@ -71,6 +71,18 @@ def test_values_that_end_too_early_are_told(refusal_of: Callable[[str, bytes], s
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_a_footer_that_counts_other_rows_is_told(refusal_of: Callable[[str, bytes], str], place: str) -> None:
+    """The file's own number of rows stands after its columns: 6 is three rows in Thrift's compact integers."""
+    sound = written(["a", "a", "b"])
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    count = sound.index(b"\x16\x06\x19\x1c", footer)
+
+    told = refusal_of(place, sound[: count + 1] + b"\x04" + sound[count + 2 :])
+
+    assert "differ in the number of rows" in told
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_flipped_bit_ends_in_data_or_a_refusal(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every third byte of a file, one bit of it: nothing but `DataError` comes out."""
     monkeypatch.setenv("MARQUEE_CACHE", str(tmp_path / "cache"))
