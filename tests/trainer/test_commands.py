@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.trainer.command_runs import run
 from tests.trainer.recording_services import recording_features, served, three_star_model
+from trainer.commands.app import make_app
 from trainer.synthesis.dataset_synthesis import SynthesisPlan
 from trainer.synthesis.folder_writer import write_synthetic
 from two_tower.registry import Registry
@@ -126,15 +128,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert ran.err.splitlines()[-1].startswith(f"error: {tmp_path / 'file' / 'data'}: ")
 
 
-def test_a_disk_that_takes_no_more_is_one_message(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_is_one_message() -> None:
     """The system tells it of a file that is open already, without a name; nobody sees a traceback for it."""
-    (tmp_path / "ratings.csv").symlink_to("/dev/full")
+    app = make_app()
 
-    ran = run("synthesize", tmp_path, "--users", 60, "--movies", 80, "--ratings", 1500)
+    @app.command("fill")
+    def fill() -> None:
+        Path("/dev/full").write_text("more than there is room for")
 
-    assert ran.status == 2
-    assert ran.err.splitlines()[-1].startswith("error: ")
-    assert "No space left on device" in ran.err
+    ran = CliRunner().invoke(app, ["fill"])
+
+    assert ran.exit_code == 2
+    assert ran.stderr == "error: No space left on device\n"
 
 
 def test_missing_data_ends_with_status_2(tmp_path: Path) -> None:

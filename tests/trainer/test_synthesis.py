@@ -1,5 +1,6 @@
 """Synthetic data has the shape of MovieLens, the structure that was put into it, and the same bytes each time."""
 
+import resource
 from dataclasses import astuple
 from pathlib import Path
 
@@ -153,6 +154,38 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
     assert first == second
     assert all(one != another for one, another in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path: Path, file_format: str, there_before: bool) -> None:
+    """A limit to the size of files stands in for a full disk: the folder is named, and no part of a file is left."""
+    folder = tmp_path / "made"
+    if there_before:
+        folder.mkdir()
+        (folder / f"ratings.{file_format}").write_text("of before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"made: the data set cannot be written there \(File too large\)"):
+            write_synthetic(SynthesisPlan(60, 120, 1_500), folder, "csv" if file_format == "csv" else "parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    left = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == ({Path(f"made/ratings.{file_format}"): "of before"} if there_before else {})
+    assert folder.exists() == there_before
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Nothing is written beside it."""
+    (tmp_path / "users.csv").mkdir()
+
+    with pytest.raises(DataError, match=r"users\.csv is a folder there"):
+        write_synthetic(SynthesisPlan(60, 120, 1_500), tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["users.csv"]
 
 
 def test_blocks_of_users_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
