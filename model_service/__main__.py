@@ -35,6 +35,7 @@ from model_service.observed_batches import ObservedBatches, tell_spared, tell_wa
 from model_service.pipeline import Pipeline
 from model_service.rollout import DEPENDENCIES, Rollout
 from model_service.settings import ModelSettings
+from model_service.users_ahead import UsersAhead
 from model_service.versions import Versions
 from model_service.workers import Workers
 from service_runtime import logs
@@ -92,7 +93,8 @@ async def serve(
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
-            rollout = _rollout(settings, registry, known.generations, work, health, threads, rng)
+            ahead = UsersAhead(known.users, work, settings.embed_ahead_users)
+            rollout = _rollout(settings, registry, known.generations, work, ahead, health, threads, rng)
             tell_models(metrics, known.generations, rollout)
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
             async with Batcher(settings.knobs(), batches) as batcher:
@@ -203,6 +205,7 @@ def _rollout(
     registry: Registry,
     generations: Generations,
     work: DeviceWork,
+    ahead: UsersAhead,
     health: Health,
     threads: _Threads,
     rng: random.Random,
@@ -216,6 +219,7 @@ def _rollout(
         CheckpointLoader(registry, device),
         generations,
         work,
+        ahead,
         health,
         ModelTable(time.monotonic, time.time),
         in_background=threads.loading,

@@ -30,6 +30,7 @@ from model_service.queries import (
     joined_users,
     stored_ids,
 )
+from model_service.stored_user import StoredUser
 from model_service.user_side import StoredUsers, UserSide, embed, near_of
 from two_tower.answer_source import are_popular
 from two_tower.blockwise import BlockwiseScorer
@@ -126,6 +127,20 @@ class DeviceWork:
             for task, end in zip(tasks, ends, strict=True)
         ]
         return batch.answers(tasks, slots), {} if side is None else side.made
+
+    @torch.inference_mode()
+    def embed_users(
+        self, users: Mapping[str, StoredUser], generation: Generation, now_ms: int
+    ) -> Mapping[str, EmbeddedUser]:
+        """Returns stored users as a generation embeds them, by id; without those of whom it makes no numbers.
+
+        Args:
+            users: By id, at least one.
+            generation: Over a catalogue that has all movies of theirs.
+            now_ms: The time in ms since the epoch.
+        """
+        stored = StoredUsers(users, kept=True)
+        return embed(NamedUsers(list(users)), stored, generation, now_ms, with_columns=False, with_seen=False).made
 
     def _scorer_for(self, num_rows: int) -> Scorer:
         return NumpyScorer() if num_rows <= self._numpy_max_rows else BlockwiseScorer()

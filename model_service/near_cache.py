@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -173,6 +174,10 @@ class NearCache(Generic[T]):
         """Returns what is kept of a user, for who has it already and wants to know whether it is; not counted."""
         entry = self._entries.get(user_id)
         return None if entry is None else entry.value
+
+    def newest(self, num_users: int) -> list[str]:
+        """Returns the users that were asked for last, the last one first; at most so many."""
+        return list(islice(reversed(self._entries), num_users))
 
     def begin(self) -> Reading:
         """Notes that a read begins; `end` or `fail` must follow."""

@@ -162,15 +162,42 @@ class NearFeatures:
         self.num_embedded_taken += len(found)
         return found
 
-    def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> None:
-        """Keeps users as they were embedded, as long as what they were embedded from is kept.
+    def asked_last(self, num_users: int) -> list[str]:
+        """Returns the ids of the users who were asked about last, the last one first; at most so many."""
+        return self._cache.newest(num_users)
+
+    def to_embed(self, user_ids: Sequence[str], generation: Generation) -> dict[str, StoredUser]:
+        """Returns those of some users who are near and embedded by other generations, and could be by this one.
+
+        Args:
+            user_ids: All different.
+            generation: What is to embed them; its catalogue may be older than what is near of a user.
+        """
+        catalogue, window = generation.catalogue, generation.checkpoint.manifest.history_window
+        found = {}
+        for user_id in user_ids:
+            near = self._cache.peek(user_id)
+            if (
+                near is not None
+                and near.embedded
+                and _by(generation.heads, near) is None
+                and near.catalogue_id == catalogue.catalogue_id
+                and near.user.num_movies <= len(catalogue)
+                and near.history_limit >= window
+            ):
+                found[user_id] = near.user
+        return found
+
+    def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> int:
+        """Keeps users as they were embedded, as long as what they were embedded from is kept; returns how many.
 
         Args:
             made: By id.
             users: What each was embedded from, by id.
         """
-        for user_id, embedded in made.items():
-            self.num_embedded_made += self.keep_one(user_id, users[user_id], embedded)
+        num_kept = sum(self.keep_one(user_id, users[user_id], embedded) for user_id, embedded in made.items())
+        self.num_embedded_made += num_kept
+        return num_kept
 
     def keep_one(self, user_id: str, user: StoredUser, embedded: EmbeddedUser) -> bool:
         """Keeps a user as he was embedded, or as more was worked out of him since, and tells whether it could.

@@ -1,8 +1,9 @@
 """Follows the labels of the registry: loads what they name beside what answers, and swaps. Knows no request.
 
-A version is read, checked against its golden users, run over the catalogue and warmed up before anybody is answered by
-it; then one reference is swapped between two batches. What served before stays in memory, so that going back is a swap
-too. A version that is refused changes nothing: what answers goes on, and the reason is kept for who asks.
+A version is read, checked against its golden users, run over the catalogue and warmed up, and embeds who is near,
+before anybody is answered by it; then one reference is swapped between two batches. What served before stays in memory,
+so that going back is a swap too. A version that is refused changes nothing: what answers goes on, and the reason is
+kept for who asks.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from model_service.device_work import DeviceWork
 from model_service.freed_memory import hand_back
 from model_service.generations import EmptyCatalogueError, Generations
 from model_service.model_table import ModelTable
+from model_service.users_ahead import UsersAhead
 from model_service.warm_up import warm_up
 from service_runtime.errors import ServiceError
 from service_runtime.health import Health
@@ -52,6 +54,7 @@ class Rollout:
         loader: CheckpointLoader,
         generations: Generations,
         work: DeviceWork,
+        ahead: UsersAhead,
         health: Health,
         table: ModelTable,
         *,
@@ -71,6 +74,7 @@ class Rollout:
             loader: Reads versions.
             generations: Answers.
             work: Answers the warm-up's requests.
+            ahead: Embeds users by what is going to serve.
             health: Published to callers.
             table: Keeps what becomes of each version.
             in_background: Runs a function off the event loop; not what the catalogue waits for.
@@ -88,6 +92,7 @@ class Rollout:
         self._loader = loader
         self._generations = generations
         self._work = work
+        self._ahead = ahead
         self._health = health
         self._in_background = in_background
         self._warm_up_rows = warm_up_rows
@@ -265,6 +270,8 @@ class Rollout:
         self._step = CHECKPOINT
         rows = self._warm_up_rows if is_first else self._later_warm_up_rows
         await self._in_background(warm_up, self._work, generation, rows)
+        if serves:
+            await self._ahead.embed(generation, self._in_background)
         await self._generations.answer_from(generation, serves=serves)
         self._in_hand = None
         if is_first:

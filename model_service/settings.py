@@ -111,6 +111,13 @@ class ModelSettings(ServiceSettings):
         description="Memory for users that were read before, as they were read and embedded; kept while the feed of "
         "changes is live. 0 turns it off: every user is read for every batch.",
     )
+    embed_ahead_users: int = Field(
+        default=10_000,
+        ge=0,
+        le=10_000_000,
+        description="Users, those asked about last, who are embedded by a new model before it serves; 0 leaves all to "
+        "its first answers.",
+    )
     catalogue_poll_s: float = Field(
         default=3.0, ge=0.05, le=3600, description="How often changes of the catalogue are asked for, in seconds."
     )
