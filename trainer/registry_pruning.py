@@ -34,20 +34,28 @@ def remove_version(registry: Registry, version: str) -> None:
 def superfluous_versions(registry: Registry, keep: int, youngest_s: float, now: datetime) -> list[str]:
     """Returns the versions that may go, oldest first.
 
-    Those stay that a label needs, the newest `keep` of all, and any made within `youngest_s`: somebody may be about to
-    compare or label it. One whose age cannot be read stays too.
+    Those stay that a label needs, the newest `keep` of all checkpoints, and any made within `youngest_s`: somebody may
+    be about to compare or label it. What is no checkpoint stays too, and does not count as one.
     """
-    versions = registry.versions()
-    needed = needed_versions(registry, keep) | set(versions[-keep:])
+    checkpoints, _ = checkpoints_and_others(registry)
+    needed = needed_versions(registry, keep) | set(list(checkpoints)[-keep:])
     return [
         version
-        for version in versions
-        if version not in needed and (age_s := _age_s(registry, version, now)) is not None and age_s >= youngest_s
+        for version, made_at_ms in checkpoints.items()
+        if version not in needed and now.timestamp() - made_at_ms / 1000 >= youngest_s
     ]
 
 
-def _age_s(registry: Registry, version: str, now: datetime) -> float | None:
-    try:
-        return now.timestamp() - read_manifest(registry.path_of(version)).created_at_ms / 1000
-    except TwoTowerError:
-        return None
+def checkpoints_and_others(registry: Registry) -> tuple[dict[str, int], list[str]]:
+    """Returns when each checkpoint was made, epoch milliseconds, and the folders without a manifest that can be read.
+
+    Both oldest first. What such a folder is, and how old, nobody can tell.
+    """
+    checkpoints: dict[str, int] = {}
+    others = []
+    for version in registry.versions():
+        try:
+            checkpoints[version] = read_manifest(registry.path_of(version)).created_at_ms
+        except TwoTowerError:
+            others.append(version)
+    return checkpoints, others

@@ -66,8 +66,21 @@ def test_one_whose_age_cannot_be_read_stays(made: Registry) -> None:
     assert odd.name not in superfluous_versions(made, 1, 0.0, LATER)
 
 
+def test_what_is_no_checkpoint_does_not_count_among_the_newest(made: Registry) -> None:
+    """Folders that somebody keeps there, however they are called, push none of the newest checkpoints out."""
+    versions = [version for version in made.versions() if version[0] == "2"]
+    for name in ("zz-notes", "zz-old"):
+        (made.path / name).mkdir()
+
+    gone = superfluous_versions(made, 2, 0.0, LATER)
+
+    assert not {"zz-notes", "zz-old", *versions[-2:]} & set(gone)
+    assert gone
+
+
 def test_the_command_says_what_would_go_and_then_removes_it(made: Registry) -> None:
-    """A second time there is nothing left to do."""
+    """A second time there is nothing left to do. What is no checkpoint is named and not counted."""
+    (made.path / "notes").mkdir()
     arguments = ["registry", "gc", "--registry", str(made.path), "--keep", "1", "--youngest-s", "0"]
     stable = made.label()
 
@@ -76,8 +89,10 @@ def test_the_command_says_what_would_go_and_then_removes_it(made: Registry) -> N
     removed = CliRunner().invoke(make_app(), arguments).output.splitlines()
     again = CliRunner().invoke(make_app(), arguments).output.splitlines()
 
-    assert len(before) == 9
+    others = [name for name in before if name[:2] != "20"]
+    assert len(before) - len(others) == 8
     assert [line.partition(":")[0] for line in planned[:-1]] == [line.partition(":")[0] for line in removed[:-1]]
-    assert planned[-1] == removed[-1] == again[-1] == f"{len(made.versions())} versions stay"
+    assert again[:-1] == [f"{name}: left alone, it holds no manifest that can be read" for name in others]
+    assert planned[-1] == removed[-1] == again[-1] == f"{len(made.versions()) - len(others)} versions stay"
     assert stable in made.versions()
     assert not list(made.path.glob(".*.partial-*"))

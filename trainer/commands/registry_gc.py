@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trainer.commands.registry_options import RegistryOption
-from trainer.registry_pruning import remove_version, superfluous_versions
+from trainer.registry_pruning import checkpoints_and_others, remove_version, superfluous_versions
 from two_tower.registry import Registry
 
 _AN_HOUR_S = 3600.0
@@ -29,4 +29,7 @@ def gc_command(
         if not dry_run:
             remove_version(store, version)
         typer.echo(f"{version}: {'would go' if dry_run else 'removed'}")
-    typer.echo(f"{len(store.versions()) - (len(versions) if dry_run else 0)} versions stay")
+    checkpoints, others = checkpoints_and_others(store)
+    for name in others:
+        typer.echo(f"{name}: left alone, it holds no manifest that can be read")
+    typer.echo(f"{len(checkpoints) - (len(versions) if dry_run else 0)} versions stay")
