@@ -62,12 +62,14 @@ def ids(frame: Frame, name: str, what: str) -> list[str | None]:
         FrameError: There is no such column, or it holds numbers that are not whole.
     """
     found: list[str | None] = []
-    for value in column(frame, name, what).tolist():
+    for row, value in enumerate(column(frame, name, what).tolist()):
         if value is None or value != value:
             found.append(None)
         elif isinstance(value, float):
             if not value.is_integer():
-                raise FrameError(f"{what}: {name} holds {value}; ids are strings or whole numbers")
+                raise FrameError(
+                    f"{what}: {name} holds {value} in row {row} (the first is 0); ids are strings or whole numbers"
+                )
             found.append(str(int(value)))
         else:
             found.append(str(value))

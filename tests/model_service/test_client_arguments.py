@@ -43,6 +43,33 @@ async def test_a_wrong_question_fails_nobody_elses(client, user_id, movie_id, er
 
 
 @pytest.mark.parametrize(
+    ("pair", "error", "named"),
+    [
+        (("ann",), TypeError, r"pairs[2] must be (user_id, movie_id), two texts, not 1 values"),
+        (("ann", "heat", "big"), TypeError, r"pairs[2] must be (user_id, movie_id), two texts, not 3 values"),
+        ("ab", TypeError, r"pairs[2] must be (user_id, movie_id), two texts, not str"),
+        (None, TypeError, r"pairs[2] must be (user_id, movie_id), two texts, not NoneType"),
+        (("ann", 5), TypeError, "movie_id of pairs[2] must be a text (str), not int"),
+        ((None, "heat"), TypeError, "user_id of pairs[2] must be a text (str), not NoneType"),
+        (("\udcff", "heat"), ValueError, "user_id of pairs[2] is not UTF-8"),
+    ],
+)
+async def test_a_pair_that_is_none_is_named_by_its_place(client, pair, error, named):
+    """Before anything is asked, with what would be right."""
+    with pytest.raises(error) as caught:
+        await client.predict_ratings([("ann", "heat"), ["bob", "big"], pair])
+
+    assert str(caught.value).startswith(named)
+
+
+@pytest.mark.parametrize("pairs", ["ann", None, 5])
+async def test_what_is_no_list_of_pairs_is_refused(client, pairs):
+    """The text says what it should be."""
+    with pytest.raises(TypeError, match=r"pairs must be a list of \(user_id, movie_id\)"):
+        await client.predict_ratings(pairs)
+
+
+@pytest.mark.parametrize(
     ("wishes", "named"),
     [
         ({"k": -1}, "k: "),

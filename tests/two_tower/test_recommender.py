@@ -81,8 +81,10 @@ def test_numbers_are_ids_as_they_are_written() -> None:
     people = People.read({"user_id": np.array([1, 2]), "movie_id": [7.0, 7.0]}, None, {"7": 0})
 
     assert list(people.row_of) == ["1", "2"]
-    with pytest.raises(FrameError, match=r"user_id holds 1\.5; ids are strings or whole numbers"):
-        People.read({"user_id": [1.5], "movie_id": ["7"]}, None, {"7": 0})
+    with pytest.raises(
+        FrameError, match=r"user_id holds 1\.5 in row 1 \(the first is 0\); ids are strings or whole numbers"
+    ):
+        People.read({"user_id": [1.0, 1.5], "movie_id": ["7", "7"]}, None, {"7": 0})
 
 
 def test_of_repeated_events_the_newest_counts_with_the_newest_rating() -> None:

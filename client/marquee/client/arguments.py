@@ -1,6 +1,7 @@
 """Refuses what no call could carry, naming the argument, before it shares a call with others. Knows no RPC."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -29,6 +30,28 @@ def require_list(name: str, values: object) -> None:
     """Refuses one text where texts are meant: each of its letters would be taken for one. Raises `TypeError`."""
     if isinstance(values, str | bytes):
         raise TypeError(f"{name} must be a list of texts, not one text")
+
+
+def pairs_of(pairs: object) -> list[tuple[str, str]]:
+    """Returns pairs of user and movie ids, each checked before any is asked about.
+
+    Raises:
+        TypeError: They are no pairs, or an id is of another type; names the pair by its place, from 0 on.
+        ValueError: An id is not UTF-8.
+    """
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise TypeError(f"pairs must be a list of (user_id, movie_id), not {type(pairs).__name__}")
+    checked = []
+    for place, pair in enumerate(pairs):
+        # A text of two letters can be taken apart too, and was hardly meant as two ids.
+        parts = tuple(pair) if isinstance(pair, Iterable) and not isinstance(pair, str | bytes) else None
+        if parts is None or len(parts) != 2:
+            found = f"{len(parts)} values" if parts is not None else type(pair).__name__
+            raise TypeError(f"pairs[{place}] must be (user_id, movie_id), two texts, not {found}")
+        require_text(f"user_id of pairs[{place}]", parts[0])
+        require_text(f"movie_id of pairs[{place}]", parts[1])
+        checked.append((parts[0], parts[1]))
+    return checked
 
 
 def require_count(name: str, value: object) -> None:

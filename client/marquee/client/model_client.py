@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 from marquee.client.answering import left_s, reply_of
 from marquee.client.answers import Prediction, Recommendations, read_recommendations
-from marquee.client.arguments import message_of, require_count, require_list, require_text, seconds
+from marquee.client.arguments import message_of, pairs_of, require_count, require_list, require_text, seconds
 from marquee.client.channel import open_channel, without_timeouts
 from marquee.client.coalescing import Coalescer, TooManyWaitingError
 from marquee.client.errors import CallError
@@ -161,10 +161,14 @@ class ModelClient:
             with_stddev: As `predict_rating`.
             model: As `predict_rating`.
             timeout_s: For all of them.
+
+        Raises:
+            TypeError: A pair is none, or an id is no text; names the pair by its place. Then none was asked about.
+            ValueError: An id is not UTF-8.
         """
         asked = [
             self.predict_rating(user_id, movie_id, with_stddev=with_stddev, model=model, timeout_s=timeout_s)
-            for user_id, movie_id in pairs
+            for user_id, movie_id in pairs_of(pairs)
         ]
         answers: list[Prediction | CallError] = []
         for answer in await asyncio.gather(*asked, return_exceptions=True):
