@@ -135,6 +135,10 @@ test-gpu: setup ## The tests that want a GPU; without one they are skipped, and 
 test-containers: setup ## Build the images, run compose, ask it from another container
 	$(BIN)/pytest tests/e2e -m containers -s --timeout 1500 $(ARGS)
 
+.PHONY: ci-containers
+ci-containers: setup ## The same where containers run and reach packages; elsewhere says that they were NOT tested, and why
+	$(BIN)/python -m deploy.test_containers $(MAKE) test-containers
+
 # ---- the contract ---------------------------------------------------------------------------------------------------
 .PHONY: protos
 protos: setup ## Generate the stubs of protos/marquee/v1 again

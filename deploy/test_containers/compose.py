@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.test_containers.engine import Engine, EngineError, run
+from deploy.test_containers.engine import Engine, EngineError, MachineError, run
 
 ROOT = Path(__file__).parents[2]
 _ONE_OFF = "com.docker.compose.oneoff"
@@ -39,7 +39,7 @@ class Project:
         # The tests' own MARQUEE_DATA names a folder of this machine; the compose file's names a data set.
         inherited = {name: value for name, value in self.engine.environment.items() if name != "MARQUEE_DATA"}
         files = [word for file in self.files for word in ("--file", str(ROOT / file))]
-        command = [*_compose(self.engine), "--project-name", self.name, *files, *arguments]
+        command = [*compose_program(self.engine), "--project-name", self.name, *files, *arguments]
         return run(command, {**inherited, **self.settings}, timeout_s=timeout_s, folder=ROOT)
 
     def container_id(self, service: str) -> str:
@@ -77,11 +77,15 @@ class Project:
         return dict(found)
 
 
-def _compose(engine: Engine) -> list[str]:
-    """Returns how Compose is called here: the plugin of version 2, else the program of version 1."""
+def compose_program(engine: Engine) -> list[str]:
+    """Returns how Compose is called here: the plugin of version 2, else the program of version 1.
+
+    Raises:
+        MachineError: There is neither.
+    """
     plugin = [engine.client, "compose"]
     if subprocess.run([*plugin, "version"], capture_output=True, timeout=20, check=False).returncode == 0:
         return plugin
     if shutil.which("docker-compose") is None:
-        raise EngineError("there is neither `docker compose` nor docker-compose: apt install docker-compose")
+        raise MachineError("there is neither `docker compose` nor docker-compose: apt install docker-compose")
     return ["docker-compose"]

@@ -22,6 +22,10 @@ class EngineError(Exception):
     """Docker is absent, or did not do what it was told; the text says what to do or what it printed."""
 
 
+class MachineError(EngineError):
+    """This machine cannot run containers that reach packages: its first line says why. Nothing of ours was tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A running Docker engine.
@@ -101,7 +105,7 @@ def running_engine() -> Iterator[Engine]:
     """Gives the engine of this machine; if none answers, one that is stopped at the end.
 
     Raises:
-        EngineError: There is no Docker client that builds with BuildKit, or no engine and none could be started.
+        MachineError: There is no Docker client that builds with BuildKit, or no engine and none could be started.
     """
     client = _client()
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
@@ -109,7 +113,7 @@ def running_engine() -> Iterator[Engine]:
         yield Engine(client, environment)
         return
     if shutil.which("dockerd") is None or os.geteuid() != 0:
-        raise EngineError("no Docker engine answers, and starting one takes dockerd and root: apt install docker.io")
+        raise MachineError("no Docker engine answers, and starting one takes dockerd and root: apt install docker.io")
     # A socket's path has at most 107 bytes, so it gets a folder of its own near the root.
     runtime = Path(tempfile.mkdtemp(prefix="marquee-engine-"))
     address = f"unix://{runtime}/docker.sock"
@@ -139,7 +143,7 @@ def _client() -> str:
         version = run([client, "--version"], os.environ).removeprefix("Docker version ")
         if has_buildx.returncode == 0 or int(version.split(".")[0]) <= _LAST_CLIENT_WITH_BUILDKIT:
             return client
-    raise EngineError("no docker on the PATH builds with BuildKit: install docker-buildx, or Debian's docker.io")
+    raise MachineError("no docker on the PATH builds with BuildKit: install docker-buildx, or Debian's docker.io")
 
 
 def _answers(client: str, environment: Mapping[str, str]) -> bool:
@@ -151,5 +155,6 @@ def _wait_for(client: str, environment: Mapping[str, str], daemon: subprocess.Po
     give_up_at = time.monotonic() + _START_TIMEOUT_S
     while not _answers(client, environment):
         if daemon.poll() is not None or time.monotonic() > give_up_at:
-            raise EngineError(f"dockerd did not start:\n{log.read_text(errors='replace')[-3000:]}")
+            told = log.read_text(errors="replace")[-3000:]
+            raise MachineError(f"no Docker engine answers, and dockerd did not start:\n{told}")
         time.sleep(0.5)

@@ -32,11 +32,7 @@ def build_images(
     wheels = wheels_image(engine, pip.wheel_folders)
     names = {}
     with tempfile.TemporaryDirectory(prefix="marquee-secrets-") as folder:
-        pip_conf = Path(folder) / "pip.conf"
-        pip.write(pip_conf)
-        secrets = ["--secret", f"id=pip_conf,src={pip_conf}"]
-        if pip.ca_bundle is not None:
-            secrets += ["--secret", f"id=ca_bundle,src={pip.ca_bundle}"]
+        secrets = build_secrets(pip, Path(folder))
         for service in services:
             names[service] = f"marquee/{service}:{tag}"
             arguments = ["--build-arg", f"PYTHON_IMAGE={python_image}"]
@@ -53,3 +49,13 @@ def build_images(
                 )
             print(f"{names[service]}: {engine.image_size_bytes(names[service]) / 1e6:.0f} MB", flush=True)
     return names
+
+
+def build_secrets(pip: PipSettings, folder: Path) -> list[str]:
+    """Writes a pip.conf into a folder and returns the options by which a build reads it, and the certificates."""
+    pip_conf = folder / "pip.conf"
+    pip.write(pip_conf)
+    secrets = ["--secret", f"id=pip_conf,src={pip_conf}"]
+    if pip.ca_bundle is not None:
+        secrets += ["--secret", f"id=ca_bundle,src={pip.ca_bundle}"]
+    return secrets

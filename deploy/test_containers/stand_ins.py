@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from deploy.test_containers.engine import Engine, EngineError, run
+from deploy.test_containers.engine import Engine, EngineError, MachineError, run
 from deploy.test_containers.phases import phase
 
 _FOLDER = Path(__file__).parent
@@ -33,6 +33,7 @@ def base_images(engine: Engine) -> BaseImages:
     """Returns the images that PYTHON_IMAGE and REDIS_IMAGE name; where they are unset, stand-ins.
 
     Raises:
+        MachineError: What a stand-in takes is not here, or containers do not reach Debian's packages.
         EngineError: A stand-in could not be made.
     """
     python_image, redis_image = os.environ.get("PYTHON_IMAGE"), os.environ.get("REDIS_IMAGE")
@@ -63,18 +64,31 @@ def _make_debian(engine: Engine) -> None:
     if engine.has_image(_DEBIAN):
         return
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
-        raise EngineError(
+        raise MachineError(
             "stand-ins for the base images take debootstrap and root; or name images in PYTHON_IMAGE and REDIS_IMAGE"
         )
     with tempfile.TemporaryDirectory(prefix="marquee-debian-") as folder:
-        with phase("debootstrap"):
-            run(["debootstrap", "--variant=minbase", "bookworm", folder], os.environ, timeout_s=600)
-        with phase("import of the Debian image"):
-            _import(engine, _DEBIAN, lambda archive: archive.add(folder, arcname="."))
+        try:
+            with phase("debootstrap"):
+                run(["debootstrap", "--variant=minbase", "bookworm", folder], os.environ, timeout_s=600)
+            with phase("import of the Debian image"):
+                _import(engine, _DEBIAN, lambda archive: archive.add(folder, arcname="."))
+        except EngineError as error:
+            raise MachineError(f"the base image could not be made of Debian's packages:\n{error}") from error
+
+
+def _reach_debian(engine: Engine) -> None:
+    # By itself apt only warns of an archive that it does not reach.
+    update = ("apt-get", "--option", "APT::Update::Error-Mode=any", "update")
+    try:
+        engine.run("run", "--rm", _DEBIAN, *update, timeout_s=180)
+    except EngineError as error:
+        raise MachineError(f"containers do not run here, or do not reach Debian's packages:\n{error}") from error
 
 
 def _build(engine: Engine, name: str, dockerfile: Path) -> str:
     if not engine.has_image(name):
+        _reach_debian(engine)
         with phase(f"stand-in {name}"), tempfile.TemporaryDirectory(prefix="marquee-context-") as nothing:
             engine.run("build", "--tag", name, "--file", str(dockerfile), nothing, timeout_s=600)
     return name
