@@ -16,6 +16,7 @@ from feature_service.state_rewriting import Rewritten, rewrite_states
 from feature_service.store import StoreMarks
 from feature_service.store_content import Summary
 from service_runtime.errors import ServiceError
+from service_runtime.reader_gone import quiet_when_reader_is_gone
 from service_runtime.server import StartError
 
 COMMANDS = ("backup", "restore", "new-epoch", "rewrite")
@@ -40,7 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     rewrite = commands.add_parser("rewrite", help="write all users in the newest format")
     rewrite.add_argument("--check", action="store_true", help="count users by format and change nothing")
     rewrite.add_argument("--per-second", type=_rate, default=5000.0, metavar="N", help="users a second at most")
-    return parser.parse_args(arguments)
+    with quiet_when_reader_is_gone():
+        return parser.parse_args(arguments)
 
 
 async def execute(options: argparse.Namespace, link: RedisLink) -> int:

@@ -32,6 +32,7 @@ import structlog
 
 from service_runtime.errors import PermissionDenied, ResourceExhausted, TooLarge, Unauthenticated
 from service_runtime.file_stamp import stamp
+from service_runtime.reader_gone import quiet_when_reader_is_gone
 
 _log = structlog.get_logger(__name__)
 # So that a scanner of secrets knows one when it sees one.
@@ -349,7 +350,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--token-file", type=Path, help="writes the token here, readable by you only, and prints the line"
     )
-    given = parser.parse_args(arguments)
+    with quiet_when_reader_is_gone():
+        given = parser.parse_args(arguments)
     token, known_as = make_token()
     line = " ".join([given.name, known_as, *given.rights])
     try:
@@ -360,9 +362,10 @@ def main(arguments: Sequence[str]) -> None:
                 file.write(token + "\n")
     except (UnusableFileError, OSError) as error:
         parser.error(str(error))
-    if given.token_file is None:
-        print(token)
-    print(line)
+    with quiet_when_reader_is_gone():
+        if given.token_file is None:
+            print(token)
+        print(line)
 
 
 if __name__ == "__main__":

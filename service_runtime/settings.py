@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service_runtime.certificates import CertificateFiles
+from service_runtime.reader_gone import quiet_when_reader_is_gone
 from service_runtime.security import Limits
 from service_runtime.server import MAX_MESSAGE_BYTES, Security
 
@@ -249,7 +250,8 @@ class ServiceSettings(BaseSettings):
     def load_or_exit(cls, arguments: Sequence[str]) -> Self:
         """Reads the environment for a process; `--help` prints all settings, an error exits 2."""
         if any(argument in ("-h", "--help") for argument in arguments):
-            print(cls.listing())
+            with quiet_when_reader_is_gone():
+                print(cls.listing())
             raise SystemExit(0)
         if arguments:
             print(f"unknown arguments: {' '.join(arguments)}; settings are environment variables, see --help")
