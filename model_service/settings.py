@@ -211,9 +211,7 @@ class ModelSettings(ServiceSettings):
             credentials.for_channel()
             credentials.token_for(self.feature_service)
         except CredentialsError as error:
-            raise PydanticCustomError(
-                "hop", "MODEL_FEATURE_TLS_…, MODEL_FEATURE_TOKEN…: {error}", {"error": str(error)}
-            ) from None
+            raise PydanticCustomError("hop", "{error}", {"error": str(error)}) from None
         return self
 
     @model_validator(mode="after")
@@ -249,6 +247,7 @@ class ModelSettings(ServiceSettings):
             self.feature_token.get_secret_value(),
             self.feature_token_file,
             self.feature_token_in_clear,
+            "MODEL_FEATURE_",
         )
 
     @field_validator("registry")

@@ -199,10 +199,20 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _certificate_with_its_key(self) -> Self:
+        variables = self.variables()
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise PydanticCustomError("tls", "…_TLS_CERT_FILE and …_TLS_KEY_FILE belong together")
+            absent, given = ("key", "cert") if self.tls_key_file is None else ("cert", "key")
+            raise PydanticCustomError(
+                "tls",
+                "{absent} is missing: a certificate and its key belong together, and {given} is set",
+                {"absent": variables[f"tls_{absent}_file"], "given": variables[f"tls_{given}_file"]},
+            )
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
-            raise PydanticCustomError("tls", "…_TLS_CLIENT_CA_FILE needs …_TLS_CERT_FILE and …_TLS_KEY_FILE")
+            raise PydanticCustomError(
+                "tls",
+                "{tls_client_ca_file} needs {tls_cert_file} and {tls_key_file}",
+                {name: variables[name] for name in ("tls_client_ca_file", "tls_cert_file", "tls_key_file")},
+            )
         return self
 
     @classmethod
@@ -302,8 +312,11 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def _describe(cls, problem: Any) -> str:
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        variable = cls.variables().get(name, name or "settings")
+        if not problem["loc"]:
+            # Of several settings that do not go together: its text names them.
+            return str(problem["msg"])
+        name = str(problem["loc"][0])
+        variable = cls.variables().get(name, name)
         if problem["type"] == "missing":
             return f"{variable} is required: {cls.model_fields[name].description}"
         # The value itself may be a secret and is not repeated.

@@ -25,8 +25,12 @@ def test_a_token_does_not_leave_this_machine_in_the_clear():
         ({"MARQUEE_TLS_CA": "x"}, "MARQUEE_TLS_CA means nothing; known are"),
         ({"MARQUEE_TOKENS": CANARY}, "MARQUEE_TOKENS means nothing"),
         ({"MARQUEE_TLS": "yes"}, "MARQUEE_TLS must be true or false"),
-        ({"MARQUEE_TLS_CERT_FILE": "x"}, "a certificate and its key belong together"),
-        ({"MARQUEE_TLS": "false", "MARQUEE_TOKEN": CANARY, "MARQUEE_TOKEN_FILE": "x"}, "one is enough"),
+        ({"MARQUEE_TLS_CERT_FILE": "x"}, "^MARQUEE_TLS_KEY_FILE is missing: .* MARQUEE_TLS_CERT_FILE is set"),
+        ({"MARQUEE_TLS_KEY_FILE": "x"}, "^MARQUEE_TLS_CERT_FILE is missing: .* MARQUEE_TLS_KEY_FILE is set"),
+        (
+            {"MARQUEE_TLS": "false", "MARQUEE_TOKEN": CANARY, "MARQUEE_TOKEN_FILE": "x"},
+            "^MARQUEE_TOKEN and MARQUEE_TOKEN_FILE are both set: one is enough",
+        ),
     ],
 )
 def test_the_environment_of_a_caller_is_checked(environment, problem):
@@ -35,6 +39,25 @@ def test_the_environment_of_a_caller_is_checked(environment, problem):
         Credentials.from_environment(environment=environment)
 
     assert CANARY not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"TLS_CA_FILE": "/none"}, "^MINE_TLS_CA_FILE: /none cannot be read: No such file or directory"),
+        ({"TLS_CERT_FILE": "{text}", "TLS_KEY_FILE": "{text}"}, "^MINE_TLS_KEY_FILE: .*text is not in PEM"),
+        ({"TOKEN_FILE": "/none"}, "^MINE_TOKEN_FILE: .* over TLS only; set MINE_TLS, or MINE_TOKEN_IN_CLEAR"),
+        ({"TOKEN_FILE": "{text}", "TLS": "true"}, "^MINE_TOKEN_FILE: .*text must hold one token"),
+    ],
+)
+def test_what_turns_up_with_the_first_channel_names_the_variable_too(tmp_path, environment, problem):
+    """A person knows which of his variables to change, and to what."""
+    (tmp_path / "text").write_text("no certificate")
+    given = {f"MINE_{name}": value.format(text=tmp_path / "text") for name, value in environment.items()}
+    credentials = Credentials.from_environment("MINE_", given)
+
+    with pytest.raises(CredentialsError, match=problem):
+        open_sync_channel("features.example:50051", credentials=credentials)
 
 
 def test_the_environment_says_who_a_caller_is():
@@ -108,7 +131,7 @@ def test_a_token_that_was_never_readable_is_an_error(tmp_path, content):
 @pytest.mark.parametrize("token", ["two words", "line\n", "Schlüssel", "\x01"])
 def test_a_token_that_no_header_could_carry_is_an_error(token):
     """Before the first call rather than at each, and without quoting it."""
-    with pytest.raises(CredentialsError, match="one word of printable ASCII") as raised:
+    with pytest.raises(CredentialsError, match=r"^token must be one word of printable ASCII") as raised:
         Credentials(token=token)
 
     assert token not in str(raised.value)

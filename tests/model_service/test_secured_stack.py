@@ -192,12 +192,30 @@ def reasons(logs: list) -> list[str]:
     [
         ({"TOKENS_FILE": "{tokens}"}, "MODEL_TOKENS_FILE without MODEL_ADMIN_TOKENS_FILE"),
         ({"TOKENS_FILE": "{tokens}", "ADMIN_TOKENS_FILE": "{tokens}"}, "every caller could move models"),
-        ({"TLS_CERT_FILE": "{tokens}"}, "…_TLS_CERT_FILE and …_TLS_KEY_FILE belong together"),
-        ({"TLS_CLIENT_CA_FILE": "{tokens}"}, "…_TLS_CLIENT_CA_FILE needs"),
+        ({"TLS_CERT_FILE": "{tokens}"}, "^MODEL_TLS_KEY_FILE is missing: .* MODEL_TLS_CERT_FILE is set$"),
+        ({"TLS_KEY_FILE": "{tokens}"}, "^MODEL_TLS_CERT_FILE is missing: .* MODEL_TLS_KEY_FILE is set$"),
+        ({"TLS_CLIENT_CA_FILE": "{tokens}"}, "^MODEL_TLS_CLIENT_CA_FILE needs MODEL_TLS_CERT_FILE and MODEL_TLS_KEY_F"),
         ({"TLS_CERT_FILE": "/none", "TLS_KEY_FILE": "/none"}, "MODEL_TLS_CERT_FILE: /none is no file"),
-        ({"FEATURE_TLS_CA_FILE": "{tokens}"}, "is not in PEM"),
-        ({"FEATURE_TOKEN": "canary", "FEATURE_SERVICE": "features:50051"}, "over TLS only"),
-        ({"FEATURE_TOKEN": "canary", "FEATURE_TOKEN_FILE": "{tokens}"}, "one is enough"),
+        (
+            {"FEATURE_TLS_CERT_FILE": "{tokens}"},
+            "^MODEL_FEATURE_TLS_KEY_FILE is missing: .* MODEL_FEATURE_TLS_CERT_FILE",
+        ),
+        (
+            {"FEATURE_TLS_KEY_FILE": "{tokens}"},
+            "^MODEL_FEATURE_TLS_CERT_FILE is missing: .* MODEL_FEATURE_TLS_KEY_FILE",
+        ),
+        ({"FEATURE_TLS_CA_FILE": "{tokens}"}, "^MODEL_FEATURE_TLS_CA_FILE: .*tokens is not in PEM"),
+        ({"FEATURE_TLS_CA_FILE": "/none"}, "^MODEL_FEATURE_TLS_CA_FILE: /none cannot be read: No such file"),
+        (
+            {"FEATURE_TOKEN": "canary", "FEATURE_SERVICE": "features:50051"},
+            "^MODEL_FEATURE_TOKEN: .* over TLS only; set MODEL_FEATURE_TLS, or MODEL_FEATURE_TOKEN_IN_CLEAR",
+        ),
+        ({"FEATURE_TOKEN": "two words"}, "^MODEL_FEATURE_TOKEN must be one word"),
+        ({"FEATURE_TOKEN_FILE": "/none"}, "^MODEL_FEATURE_TOKEN_FILE: /none cannot be read"),
+        (
+            {"FEATURE_TOKEN": "canary", "FEATURE_TOKEN_FILE": "{tokens}"},
+            "^MODEL_FEATURE_TOKEN and MODEL_FEATURE_TOKEN_FILE are both set: one is enough",
+        ),
     ],
 )
 def test_settings_that_leave_a_door_open_are_refused(monkeypatch, tmp_path, variables, problem):

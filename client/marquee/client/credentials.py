@@ -22,7 +22,16 @@ import grpc
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
-_NAMES = ("TLS", "TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE", "TOKEN_FILE", "TOKEN", "TOKEN_IN_CLEAR")
+_VARIABLES = {
+    "tls": "TLS",
+    "ca_file": "TLS_CA_FILE",
+    "cert_file": "TLS_CERT_FILE",
+    "key_file": "TLS_KEY_FILE",
+    "token_file": "TOKEN_FILE",
+    "token": "TOKEN",
+    "token_in_clear": "TOKEN_IN_CLEAR",
+}
+_NAMES = tuple(_VARIABLES.values())
 _BOOLEANS = {"": False, "false": False, "0": False, "true": True, "1": True}
 _THIS_MACHINE = ("127.", "localhost:", "[::1]:", "unix:", "ipv4:127.", "dns:///localhost:")
 
@@ -43,6 +52,7 @@ class Credentials:
         token: The caller's token; empty for none, or if a file has it.
         token_file: A file that holds it.
         token_in_clear: Whether the token may leave this machine unencrypted.
+        prefix: Of the environment variables that hold all this, for errors; empty if they do not.
     """
 
     tls: bool = False
@@ -52,17 +62,26 @@ class Credentials:
     token: str = field(default="", repr=False)
     token_file: Path | None = None
     token_in_clear: bool = False
+    prefix: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises `CredentialsError` if parts contradict each other."""
         if (self.cert_file is None) != (self.key_file is None):
-            raise CredentialsError("a certificate and its key belong together")
+            absent, given = ("key_file", "cert_file") if self.key_file is None else ("cert_file", "key_file")
+            raise CredentialsError(
+                f"{self._name(absent)} is missing: a certificate and its key belong together, and "
+                f"{self._name(given)} is set"
+            )
         if (self.ca_file or self.cert_file) and not self.tls:
-            raise CredentialsError("certificates are of no use without TLS")
+            raise CredentialsError(f"{self._name('tls')} must be true: certificates are of no use without TLS")
         if self.token and self.token_file:
-            raise CredentialsError("a token and a file that holds it: one is enough")
+            raise CredentialsError(f"{self._name('token')} and {self._name('token_file')} are both set: one is enough")
         if self.token and not _is_token(self.token):
-            raise CredentialsError("a token is one word of printable ASCII")
+            raise CredentialsError(f"{self._name('token')} must be one word of printable ASCII")
+
+    def _name(self, attribute: str) -> str:
+        """Returns by what a person sets an attribute."""
+        return self.prefix + _VARIABLES[attribute] if self.prefix else attribute
 
     @classmethod
     def from_environment(cls, prefix: str = "MARQUEE_", environment: Mapping[str, str] | None = None) -> "Credentials":
@@ -83,24 +102,23 @@ class Credentials:
                 raise CredentialsError(f"{prefix}{name} must be true or false")
             switches[name] = _BOOLEANS[found[name].lower()]
         files = {name: Path(found[name]) if found[name] else None for name in _NAMES if name.endswith("_FILE")}
-        try:
-            return cls(
-                switches["TLS"] or bool(files["TLS_CA_FILE"] or files["TLS_CERT_FILE"]),
-                files["TLS_CA_FILE"],
-                files["TLS_CERT_FILE"],
-                files["TLS_KEY_FILE"],
-                found["TOKEN"],
-                files["TOKEN_FILE"],
-                switches["TOKEN_IN_CLEAR"],
-            )
-        except CredentialsError as error:
-            raise CredentialsError(f"{prefix}TLS_…, {prefix}TOKEN…: {error}") from None
+        return cls(
+            switches["TLS"] or bool(files["TLS_CA_FILE"] or files["TLS_CERT_FILE"]),
+            files["TLS_CA_FILE"],
+            files["TLS_CERT_FILE"],
+            files["TLS_KEY_FILE"],
+            found["TOKEN"],
+            files["TOKEN_FILE"],
+            switches["TOKEN_IN_CLEAR"],
+            prefix,
+        )
 
     def for_channel(self) -> grpc.ChannelCredentials | None:
         """Returns by what a channel is opened, None for one in the clear. Raises `CredentialsError`."""
         if not self.tls:
             return None
-        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
+        ca, key, certificate = (self._read(attribute) for attribute in ("ca_file", "key_file", "cert_file"))
+        return grpc.ssl_channel_credentials(ca, key, certificate)
 
     def token_for(self, target: str) -> "Token | None":
         """Returns the token for a target, None if there is none.
@@ -111,18 +129,40 @@ class Credentials:
         if not self.token and self.token_file is None:
             return None
         if not (self.tls or self.token_in_clear or target.startswith(_THIS_MACHINE)):
+            named = self._name("token" if self.token else "token_file")
             raise CredentialsError(
-                "a token goes to another machine over TLS only, unless token_in_clear says otherwise"
+                f"{named}: a token goes to another machine over TLS only; "
+                f"set {self._name('tls')}, or {self._name('token_in_clear')} where something else encrypts"
             )
-        return Token(self.token, self.token_file)
+        return Token(self.token, self.token_file, named=self._name("token_file"))
+
+    def _read(self, attribute: str) -> bytes | None:
+        file: Path | None = getattr(self, attribute)
+        if file is None:
+            return None
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise CredentialsError(f"{self._name(attribute)}: {file} cannot be read: {error.strerror}") from None
+        if b"-----BEGIN" not in text:
+            raise CredentialsError(f"{self._name(attribute)}: {file} is not in PEM, which begins with -----BEGIN")
+        return text
 
 
 class Token:
     """A token that may be renewed in its file."""
 
-    def __init__(self, token: str, file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Reads the file. Raises `CredentialsError` if that fails."""
+    def __init__(
+        self,
+        token: str,
+        file: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        named: str = "token_file",
+    ) -> None:
+        """Reads the file, which `named` sets. Raises `CredentialsError` if that fails."""
         self._file = file
+        self._named = named
         self._clock = clock
         self._looked_at = clock()
         self._stamp: object = None
@@ -157,24 +197,12 @@ class Token:
                 return
             words = file.read_text(encoding="utf-8", errors="replace").split()
         except OSError as error:
-            raise CredentialsError(f"{file} cannot be read: {error.strerror}") from None
+            raise CredentialsError(f"{self._named}: {file} cannot be read: {error.strerror}") from None
         if len(words) != 1 or not _is_token(words[0]):
-            raise CredentialsError(f"{file} must hold one token, of printable ASCII, and nothing else")
+            raise CredentialsError(f"{self._named}: {file} must hold one token, of printable ASCII, and nothing else")
         self._stamp, self._header = stamp, f"Bearer {words[0]}"
 
 
 def _is_token(text: str) -> bool:
     """Tells whether HTTP/2 could carry it: anything else fails every call, with an error that names no token."""
     return text.isascii() and text.isprintable() and " " not in text
-
-
-def _read(file: Path | None) -> bytes | None:
-    if file is None:
-        return None
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise CredentialsError(f"{file} cannot be read: {error.strerror}") from None
-    if b"-----BEGIN" not in text:
-        raise CredentialsError(f"{file} is not in PEM")
-    return text
