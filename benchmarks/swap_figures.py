@@ -15,6 +15,9 @@ MAX_PSS_RATIO = 1.01
 SCORE_TOLERANCE = 1e-3
 # A version that is as good as another for most questions would hide that the wrong one answered.
 MIN_TOLD_APART = 0.5
+_AFTERWARDS_S = 1.0
+# A question that left so long after it was due left with all that were due since.
+_HELD_UP_S = 0.05
 
 
 @dataclass(slots=True)
@@ -104,6 +107,26 @@ def latency_figures(answers: SteadyAnswers, timeline: Timeline, swapped_in: Sequ
         "from_label_to_first_answer_p99_ms": round(p99(loading), 2) if loading else None,
         "seconds_from_label_to_first_answer_median": round(float(np.median(taken_s)), 2) if taken_s else None,
         "seconds_from_label_to_first_answer_max": round(max(taken_s), 2) if taken_s else None,
+    }
+
+
+def failure_figures(answers: SteadyAnswers, timeline: Timeline, swapped_in: Sequence[str]) -> dict[str, int]:
+    """Returns how many questions failed, and of them how many beside a swap and how many of a burst of the caller's.
+
+    Beside a swap: from the time that a version took the label to a second after its first answer. Of a burst: a caller
+    who was held up asks at once what was due meanwhile, and more than may wait is refused.
+    """
+    failed = np.isnan(answers.answered_s)
+    first_answers = _first_answers(answers)
+    beside = np.zeros(len(failed), np.bool_)
+    for name, set_at in zip(swapped_in, timeline.set_at, strict=True):
+        until = first_answers.get(name, set_at) + _AFTERWARDS_S
+        beside |= (answers.due_s >= set_at) & (answers.due_s < until)
+    late = answers.asked_s - answers.due_s > _HELD_UP_S
+    return {
+        "failed": int(failed.sum()),
+        "failed_beside_a_swap": int((failed & beside).sum()),
+        "failed_in_a_burst_of_the_caller": int((failed & late).sum()),
     }
 
 

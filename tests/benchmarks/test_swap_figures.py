@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.steady_load import SteadyAnswers
-from benchmarks.swap_figures import Timeline, judge, latency_figures, memory_figures, wrong_answers
+from benchmarks.swap_figures import Timeline, failure_figures, judge, latency_figures, memory_figures, wrong_answers
 
 # Two models, three questions; versions a, b, c are copies of the models in turn: 0, 1, 0.
 EXPECTED = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], np.float32)
@@ -88,3 +88,17 @@ def test_slow_swaps_and_growing_memory_break_promises():
     assert figures["seconds_from_label_to_first_answer_max"] == pytest.approx(0.03)
     assert judge({"p99_ratio": 1.0, **steady}) == []
     assert len(judge({**figures, **growing})) == 2
+
+
+def test_failures_are_counted_beside_swaps_and_in_bursts():
+    """Of three one is due while b is swapped in, and one left 300 ms late; of the third neither is true."""
+    asked_s = answers().due_s.copy()
+    asked_s[0] += 0.3
+    answered_s = answers().answered_s.copy()
+    answered_s[[0, 4, 11]] = np.nan
+    timeline = Timeline(set_at=[0.35])
+    answered_s[5] = 0.06  # b's first answer, so that its swap ends a second after that: before the last question
+
+    found = failure_figures(answers(asked_s=asked_s, answered_s=answered_s), timeline, ["b"])
+
+    assert found == {"failed": 3, "failed_beside_a_swap": 1, "failed_in_a_burst_of_the_caller": 1}
