@@ -1,4 +1,4 @@
-"""The Node example with its libraries, where this machine has Node."""
+"""What npm brings, where this machine has it: the Node example with its libraries, and buf."""
 
 import shutil
 import subprocess
@@ -21,3 +21,14 @@ def node_example() -> Path:
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
             subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def buf() -> Path:
+    """Gives the program buf, as `make check` installs it; needs `npm`."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not on the PATH: apt install nodejs npm")
+    program = ROOT / "protos" / "node_modules" / ".bin" / "buf"
+    with FileLock(ROOT / "protos" / ".installing.lock"):
+        subprocess.run(["make", "--silent", str(program.relative_to(ROOT))], cwd=ROOT, check=True)
+    return program

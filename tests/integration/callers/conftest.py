@@ -7,12 +7,15 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from marquee.v1 import model_service_pb2 as pb
 from marquee.v1 import model_service_pb2_grpc as pb_grpc
 from marquee.v1.movie_pb2 import Movie
 
 from service_runtime.errors import InvalidRequest, NotFound, ServiceError, Unavailable, Violation, to_status
 
+SERVICE = "marquee.v1.ModelService"
 TITLES = {"1": "Toy Story", "2": "Heat", "3": "Clueless"}
 
 
@@ -77,10 +80,14 @@ async def _refuse(context: grpc.aio.ServicerContext[Any, Any], error: ServiceErr
 
 @pytest.fixture
 async def three_movies() -> AsyncIterator[ThreeMovies]:
-    """Serves the three movies on a free port of this machine."""
+    """Serves the three movies on a free port of this machine, with health and reflection as the services have them."""
     service = ThreeMovies()  # type: ignore[abstract]  # the callers here use two of the five methods
     server = grpc.aio.server()
     pb_grpc.add_ModelServiceServicer_to_server(service, server)
+    standing = health.aio.HealthServicer()
+    await standing.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(standing, server)
+    reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield service

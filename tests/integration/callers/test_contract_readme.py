@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,8 @@ from marquee.v1 import feature_service_pb2, model_admin_pb2, model_service_pb2
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "protos" / "README.md").read_text(encoding="utf-8")
 FRONT_PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
-_GRPCURL = re.compile(r"^ *grpcurl [^'\n]*-d '([^']*)'[^'\n]*? ([\w.]+)/(\w+)", re.MULTILINE)
+# buf curl exits with eight times the code of gRPC.
+_INVALID_ARGUMENT = 8 * 3
 PAGES = pytest.mark.parametrize("page", [README, FRONT_PAGE], ids=["protos/README.md", "README.md"])
 
 
@@ -32,10 +34,17 @@ def block(language: str, page: str = README, *, without: str = "SyncModelClient"
     return str(one)
 
 
-async def run(program: str, script: Path, folder: Path) -> tuple[int | None, str]:
-    """Runs a script in a folder and returns its exit status and all that it printed."""
+def buf_curls(page: str) -> list[list[str]]:
+    """Returns the words that follow `buf` in each line of a shell that asks by it."""
+    return [
+        shlex.split(line)[1:] for line in re.findall(r"^buf curl .*$", page.replace("\\\n", " "), flags=re.MULTILINE)
+    ]
+
+
+async def run(program: str | Path, *arguments: str | Path, folder: Path) -> tuple[int | None, str]:
+    """Runs a program in a folder and returns its exit status and all that it printed."""
     process = await asyncio.create_subprocess_exec(
-        program, script, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        program, *arguments, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await asyncio.wait_for(process.communicate(), timeout=60)
     return process.returncode, output.decode()
@@ -56,7 +65,7 @@ async def test_the_python_example_prints_a_rating_and_recommendations(
     script = project / "ask.py"
     script.write_text(block("python", page).replace("localhost:50052", three_movies.address), encoding="utf-8")
 
-    code, output = await run(sys.executable, script, project)
+    code, output = await run(sys.executable, script, folder=project)
 
     assert (code, output.splitlines()) == (0, ["2.00 stars", "3 3.0", "2 2.0", "1 1.0"])
 
@@ -70,7 +79,7 @@ async def test_the_example_of_the_client_prints_a_rating_and_titles(
     example = block("python", page, without="ModelServiceStub").replace("localhost:50052", three_movies.address)
     script.write_text(example, encoding="utf-8")
 
-    code, output = await run(sys.executable, script, project)
+    code, output = await run(sys.executable, script, folder=project)
 
     assert code == 0
     assert output.startswith("Prediction(rating=2.0,")
@@ -83,7 +92,7 @@ async def test_the_python_example_prints_what_an_error_carries(project: Path, th
     script = project / "ask.py"
     script.write_text(example.replace("k=3", "k=501"), encoding="utf-8")
 
-    code, output = await run(sys.executable, script, project)
+    code, output = await run(sys.executable, script, folder=project)
 
     assert code == 0
     assert output.splitlines()[1:] == [
@@ -104,23 +113,45 @@ async def test_the_node_example_runs(
     example = block("javascript").replace("localhost:50052", three_movies.address)
     script.write_text(example.replace("movieId: '2'", f"movieId: '{movie_id}'"), encoding="utf-8")
 
-    code, output = await run("node", script, project)
+    code, output = await run("node", script, folder=project)
 
     assert code == 0
     assert output.startswith(begins)
 
 
-def test_the_grpcurl_lines_name_rpcs_and_their_fields() -> None:
-    """Nothing runs them here; but each message is one of the RPC that it is sent to."""
+@pytest.mark.parametrize(
+    ("page", "answers"),
+    [
+        (README, [(0, '"rating": 2'), (_INVALID_ARGUMENT, "k: must be 1 to 500, is 501"), (0, '"status": "SERVING"')]),
+        (FRONT_PAGE, [(0, '"title": "Heat"')]),
+    ],
+    ids=["protos/README.md", "README.md"],
+)
+async def test_the_lines_of_a_shell_run(
+    page: str, answers: list[tuple[int, str]], buf: Path, project: Path, three_movies: Serving
+) -> None:
+    """What a reader pastes works, by reflection alone: an answer, a refusal that says what is wrong, health."""
+    lines = [[word.replace("localhost:50052", three_movies.address) for word in line] for line in buf_curls(page)]
+
+    printed = [await run(buf, *line, folder=project) for line in lines]
+
+    assert len(printed) == len(answers)
+    for (code, output), (expected, part) in zip(printed, answers, strict=True):
+        assert code == expected, output
+        assert part in output
+
+
+def test_every_line_of_a_shell_names_an_rpc_and_its_fields() -> None:
+    """Also where nothing that answers it is up in these tests: each message is one of the RPC that it is sent to."""
     pages = README + FRONT_PAGE + (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    lines = _GRPCURL.findall(pages.replace("\\\n", " "))
+    lines = [line for line in buf_curls(pages) if "/marquee.v1." in line[-1]]
 
-    for message, service, method in lines:
-        if service.startswith("marquee.v1."):
-            asked = Default().FindServiceByName(service).methods_by_name[method].input_type
-            json_format.Parse(message, GetMessageClass(asked)())
+    for line in lines:
+        service, method = line[-1].split("/")[-2:]
+        asked = Default().FindServiceByName(service).methods_by_name[method].input_type
+        json_format.Parse(line[line.index("-d") + 1], GetMessageClass(asked)())
 
-    assert len(lines) >= 5
+    assert len(lines) >= 4
 
 
 def test_the_table_names_every_rpc() -> None:
