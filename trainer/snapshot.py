@@ -17,7 +17,7 @@ from trainer.errors import HoldoutError, TrainerError
 from trainer.readers.dataset_reader import read_with_report
 from trainer.readers.mapped_columns import ROWS_AT_ONCE, are_mapped
 from trainer.readers.read_options import ReadOptions
-from trainer.splits import parse_holdout, split
+from trainer.splits import Holdout, parse_holdout, split
 from trainer.store_snapshots.data import read_snapshot_data
 from trainer.store_snapshots.folder import is_snapshot
 from two_tower.manifest import Manifest, TrainedRows
@@ -88,6 +88,29 @@ def default_holdout(data: Dataset) -> str:
     return "temporal:0.1" if data.has_times else "random:0.1"
 
 
+def holdout_rule(holdout: str, path: Path) -> Holdout:
+    """Reads a holdout as it is written on a command line; a file is looked for in the data's folder too.
+
+    Raises:
+        HoldoutError: It is none of the forms, or the file does not exist.
+    """
+    return parse_holdout(_find_holdout(holdout, path))
+
+
+def require_holdout(holdout: str | None, source: str, judged_on: JudgedOn = "test") -> None:
+    """Refuses before minutes of reading what no data could be divided by; None lets the data decide.
+
+    Raises:
+        DataError: There is no such source.
+        HoldoutError: The holdout is none of the forms, its file does not exist, or it has no validation rows.
+    """
+    path = resolve_source(source)
+    rule = None if holdout is None else holdout_rule(holdout, path)
+    if judged_on == "validation" and (rule is None or rule.kind != "leave-last"):
+        asked = "without --holdout there are" if holdout is None else f"--holdout {holdout} has"
+        raise HoldoutError(f"{asked} no validation rows to judge on; --holdout leave-last has")
+
+
 def divide(snapshot: Snapshot, holdout: str, seed: int, judged_on: JudgedOn = "test") -> Parts:
     """Divides the data into rows to learn from and rows to be judged on.
 
@@ -106,7 +129,7 @@ def divide(snapshot: Snapshot, holdout: str, seed: int, judged_on: JudgedOn = "t
     data = snapshot.data
     if are_mapped(data.interactions):
         return _divide_mapped(snapshot, holdout, seed, judged_on)
-    parts = split(data, parse_holdout(_find_holdout(holdout, snapshot.path)), seed)
+    parts = split(data, holdout_rule(holdout, snapshot.path), seed)
     protocol = holdout
     if judged_on == "validation":
         if parts.validation is None:

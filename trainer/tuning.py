@@ -21,10 +21,12 @@ from trainer.evaluation import evaluate
 from trainer.fits import Progress, fit_function, silent
 from trainer.fits.options import parse_options
 from trainer.search_space import Choice, Range, Space
-from trainer.snapshot import Snapshot, default_holdout, divide
+from trainer.snapshot import Snapshot, default_holdout, divide, holdout_rule, require_holdout
 from trainer.splits import Split, parse_holdout, split
 
 Metric = Literal["rmse", "ndcg"]
+
+_NO_TEST = "--holdout none: nothing would be left for a test; random:0.1 would do"
 
 
 class TuningError(TrainerError):
@@ -115,15 +117,27 @@ def tune(snapshot: Snapshot, search: Search, progress: Progress = silent) -> Fou
     return _found(study, search, holdout)
 
 
+def require_rows_to_choose_by(holdout: str | None, source: str) -> None:
+    """Refuses before minutes of reading what no data could be divided by for a search; None lets the data decide.
+
+    Raises:
+        DataError: There is no such source.
+        HoldoutError: The holdout is none of the forms, its file does not exist, or it holds nothing out.
+    """
+    require_holdout(holdout, source)
+    if holdout == "none":
+        raise HoldoutError(_NO_TEST)
+
+
 def without_test_rows(snapshot: Snapshot, holdout: str, seed: int) -> tuple[Dataset, Split]:
     """Returns a data set that lacks the test rows, and its rows to learn from and to be judged on.
 
     Raises:
-        HoldoutError: The rule leaves nothing to choose by.
+        HoldoutError: The data cannot be divided that way.
     """
-    rule = parse_holdout(holdout)
+    rule = holdout_rule(holdout, snapshot.path)
     if rule.kind == "none":
-        raise HoldoutError("--holdout none: nothing would be left for a test; random:0.1 would do")
+        raise HoldoutError(_NO_TEST)
     rest = divide(snapshot, holdout, seed).train
     data = replace(snapshot.data, interactions=rest)
     if rule.kind == "leave-last":

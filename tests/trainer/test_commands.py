@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,55 @@ def test_bad_usage_ends_with_status_2_and_says_what_would_be_right(
     assert message in ran.err
     assert "Traceback" not in ran.err
     assert Registry(tmp_path / "r").versions() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--label", "../x"], "'../x' cannot be the name of a label: 1 to 64 letters"),
+        (["train", "--holdout", "sometimes"], "--holdout sometimes: neither a file nor one of random:F"),
+        (["train", "--holdout", "random:2"], "--holdout random:2: F must lie between 0 and 1"),
+        (["train", "--holdout", "u1.tset"], "--holdout u1.tset: neither a file nor"),
+        (["train", "--judge-on", "validation"], "without --holdout there are no validation rows to judge on"),
+        (["train", "--judge-on", "validation", "--holdout", "every:5"], "--holdout leave-last has"),
+        (["compare", "--out", "t.md", "--holdout", "sometimes"], "--holdout sometimes: neither a file nor"),
+        (["compare", "--out", "t.md", "--holdout", "none"], "--holdout none: there is no row to be judged on"),
+        (["compare", "--out", "t.md", "--holdout", "new-users:7"], "new-users:7"),
+        (["compare", "--out", "t.md", "--reference", "marq"], "--reference marq: not among what is compared"),
+        (["compare", "--out", "t.md", "--protocol", "notebook", "--holdout", "every:5"], "each notebook's own split"),
+        (["coldstart", "--out", "t.md", "--reference", "marq"], "--reference marq: not among what is compared"),
+        (["tune", "marquee", "--holdout", "sometimes"], "--holdout sometimes: neither a file nor"),
+        (["tune", "marquee", "--holdout", "none"], "--holdout none: nothing would be left for a test"),
+        (["rebuild", "--label", "../x"], "'../x' cannot be the name of a label"),
+        (["promote", "v1", "--label", "../x"], "'../x' cannot be the name of a label"),
+    ],
+)
+def test_what_no_data_could_mean_is_refused_before_any_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    """The data cannot be read at all, and nobody gets as far as to find that out."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r" / "v1").mkdir(parents=True)
+    (tmp_path / "ratings.csv").write_text("no columns of ours\n")
+    registry = ["--registry", tmp_path / "r"] if arguments[0] in ("train", "rebuild", "promote") else []
+
+    ran = run(*arguments, "--data", tmp_path, *registry)
+
+    assert ran.status == 2
+    assert message in ran.err
+    assert "ratings.csv" not in ran.err
+
+
+def test_a_holdout_file_beside_the_data_is_found_before_and_while_reading(data: Path, tmp_path: Path) -> None:
+    """By its name alone."""
+    folder = shutil.copytree(data, tmp_path / "data")
+    rows = (folder / "ratings.csv").read_text().splitlines()
+    (folder / "kept.test").write_text("\n".join([rows[0], *rows[1::20]]) + "\n")
+
+    ran = run("tune", "bias", "--data", folder, "--holdout", "kept.test", "--trials", 1)
+
+    assert ran.status == 0, ran.err
+    assert "--holdout kept.test" in ran.out
 
 
 @pytest.mark.parametrize("registry", ["file", "file/below"])

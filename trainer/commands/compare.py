@@ -18,10 +18,17 @@ from trainer.commands.data_options import (
 )
 from trainer.comparison.cold_start import ColdStart
 from trainer.comparison.cold_table import render_new_movies, render_new_users
-from trainer.comparison.comparing import Comparison, Plan, lay_out, make_tasks
+from trainer.comparison.comparing import (
+    Comparison,
+    Plan,
+    lay_out,
+    make_tasks,
+    require_reference,
+    require_rows_to_judge,
+)
 from trainer.comparison.comparing import compare as run_comparison
 from trainer.comparison.contender import SYNTAX, parse_contenders, parse_program, require_unique
-from trainer.comparison.notebook_protocol import compare_notebooks, render_notebooks
+from trainer.comparison.notebook_protocol import compare_notebooks, render_notebooks, require_own_splits
 from trainer.comparison.plot import draw
 from trainer.comparison.runner import Reading, run_tasks
 from trainer.comparison.seeds import parse_seeds
@@ -97,6 +104,12 @@ def compare_command(
     require_unique(contenders)
     numbers = parse_seeds(seeds)
     _require_writable(out)
+    # What can be refused at once is refused before minutes of reading.
+    if protocol == "notebook":
+        require_own_splits(holdout)
+    else:
+        require_reference(reference, contenders)
+        require_rows_to_judge(holdout, data)
     snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
     reading = _reading(data, columns, users, movies, scale, max_broken, movie_bag)
     cells = work or out.with_suffix(".cells")
@@ -144,6 +157,7 @@ def coldstart_command(
     contenders = parse_contenders(models)
     numbers = parse_seeds(seeds)
     _require_writable(out)
+    require_reference(reference, contenders)
     snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
     reading = _reading(data, columns, users, movies, scale, max_broken, movie_bag)
     plans = [

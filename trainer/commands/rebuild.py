@@ -100,6 +100,7 @@ def rebuild_command(
     every_s = None if every is None else parse_duration(every)
     if status:
         return _show_status(store, every_s)
+    store.label(label)
     if options and model is None:
         raise TrainerError("--set needs --model: without it the settings of what has the label are taken")
     if model is not None:

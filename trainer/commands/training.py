@@ -26,7 +26,7 @@ from trainer.fits.options import parse_options
 from trainer.predictions import check_table_path, write_lists, write_predictions
 from trainer.processes import joined
 from trainer.report.page import REPORT_FILE
-from trainer.snapshot import default_holdout, divide, divide_again, join_notes, take_snapshot
+from trainer.snapshot import default_holdout, divide, divide_again, join_notes, require_holdout, take_snapshot
 from trainer.splits import HOLDOUTS
 from trainer.training import DEFAULT_MODEL, Outcome, Request, require_model_of_processes, take_part, train
 from two_tower import checkpoint as checkpoints
@@ -101,6 +101,8 @@ def train_command(
     parse_options(fit_function(model).options_class, options)
     store = Registry(registry)
     store.require_writable()
+    store.label(label)
+    require_holdout(holdout, data, judge_on)
     reading = read_options(columns, users, movies, scale, max_broken, movie_bag)
     request = Request(model, holdout, seed, judge_on, options, label, calibrate, report, resume, require_profile)
     require_model_of_processes(model)

@@ -70,7 +70,7 @@ def tune_command(
 ) -> None:
     """Searches a model's options without ever looking at a test row, and says how to train with the best."""
     # Imported here, since it takes a second that the other commands need not wait for.
-    from trainer.tuning import Search, TuningError, tune
+    from trainer.tuning import Search, TuningError, require_rows_to_choose_by, tune
 
     if metric not in ("", "rmse", "ndcg"):
         raise TuningError(f"--metric {metric}: rmse and ndcg are what can be searched by")
@@ -82,6 +82,7 @@ def tune_command(
     space = {name: each for name, each in space.items() if name not in fixed_names}
     if not space:
         raise TuningError(f"{model} has no option to search")
+    require_rows_to_choose_by(holdout, data)
     with progress_bar("reading") as progress:
         snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
         judged_by = metric or ("ndcg" if snapshot.data.scale is None else "rmse")

@@ -18,7 +18,7 @@ from trainer.comparison.contender import Contender, ContenderError
 from trainer.comparison.judgement import METRICS, figures, user_sums
 from trainer.comparison.runner import Failure, Outcome, Reading, Say, run_tasks
 from trainer.errors import HoldoutError
-from trainer.snapshot import Snapshot, divide
+from trainer.snapshot import Snapshot, divide, require_holdout
 
 
 class UnequalRowsError(ContenderError):
@@ -101,9 +101,7 @@ def make_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
         HoldoutError: The data cannot be divided that way.
         ContenderError: The reference is not among the contenders.
     """
-    names = [contender.name for contender in plan.contenders]
-    if plan.reference not in names:
-        raise ContenderError(f"--reference {plan.reference}: not among what is compared ({', '.join(names)})")
+    require_reference(plan.reference, plan.contenders)
     # What the data lacks for a holdout is said here, before anything is fitted.
     rows = {seed: hash_of_split(snapshot, plan.holdout, seed) for seed in plan.seeds}
     return [
@@ -111,6 +109,28 @@ def make_tasks(snapshot: Snapshot, plan: Plan) -> list[Task]:
         for seed in plan.seeds
         for contender in plan.contenders
     ]
+
+
+def require_reference(reference: str, contenders: Sequence[Contender]) -> None:
+    """Raises `ContenderError` if the reference is not among the contenders."""
+    names = [contender.name for contender in contenders]
+    if reference not in names:
+        raise ContenderError(f"--reference {reference}: not among what is compared ({', '.join(names)})")
+
+
+def require_rows_to_judge(holdout: str | None, source: str) -> None:
+    """Refuses before minutes of reading what no data could be divided by; None lets the data decide.
+
+    Raises:
+        DataError: There is no such source.
+        HoldoutError: The holdout is none of the forms, its file does not exist, or it holds nothing out.
+    """
+    if holdout is not None and is_cold_start(holdout):
+        parse_cold_start(holdout)
+        return
+    require_holdout(holdout, source)
+    if holdout == "none":
+        raise HoldoutError("--holdout none: there is no row to be judged on; try random:0.1")
 
 
 def hash_of_split(snapshot: Snapshot, holdout: str, seed: int) -> str:

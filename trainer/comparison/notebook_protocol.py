@@ -175,8 +175,7 @@ def compare_notebooks(
         HoldoutError: The data cannot be divided as the notebook did.
     """
     name = snapshot.data.name
-    if holdout is not None:
-        raise ContenderError(f"--holdout {holdout}: with --protocol notebook each notebook's own split is taken")
+    require_own_splits(holdout)
     asked = {contender.model for contender in contenders}
     sections = [each for each in SECTIONS if name.startswith(each.data) and each.model in asked and each.model in FITS]
     if not sections:
@@ -190,6 +189,12 @@ def compare_notebooks(
     cells = {replace(cell.task, code_sha256=""): cell for cell in outcome.cells}
     failures = {failure.task: failure for failure in outcome.failures}
     return [_line(section, triples, cells, failures) for section, triples in tasks.items()]
+
+
+def require_own_splits(holdout: str | None) -> None:
+    """Raises `ContenderError` if a holdout was given."""
+    if holdout is not None:
+        raise ContenderError(f"--holdout {holdout}: with --protocol notebook each notebook's own split is taken")
 
 
 _Triple = tuple[Task, Task, Task]

@@ -150,7 +150,7 @@ def test_what_came_to_nothing_stands_in_the_table_with_its_reason(compared: Comp
         (("--models", "bias", "--reference", "bias", "--holdout", "last"), "neither a file nor one of random:F"),
         (("--models", "bias", "--seeds", "x"), "--seeds 'x'"),
         (("--models", "bias", "--out", "table.html"), "ends in .md"),
-        (("--models", "bias", "--movie-bag", "casting"), "no column for --movie-bag casting"),
+        (("--models", "bias", "--reference", "bias", "--movie-bag", "casting"), "no column for --movie-bag casting"),
         (("--models", "bias", "--protocol", "notebook"), "no notebook of the models asked for used it"),
     ],
 )
