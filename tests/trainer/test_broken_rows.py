@@ -12,6 +12,7 @@ from trainer.errors import DataError
 from trainer.readers import ReadOptions, read_dataset
 
 HEADER = "userId,movieId,rating,timestamp"
+NO_SERVICE = "which no service takes: skipped"
 LENIENT = ReadOptions(max_broken_share=0.5)
 
 
@@ -40,6 +41,11 @@ def _ratings(*extra: str | bytes, num_good: int = 10) -> bytes:
         (",1,3,1000", "no user or no movie"),
         ("77,,3,1000", "no user or no movie"),
         ("77,999,3,1000", "movie that the movies file lacks"),
+        (f"{'7' * 129},1,3,1000", f"user id over 128 bytes of UTF-8 or with a control character, {NO_SERVICE}"),
+        (f"{'ü' * 65},1,3,1000", f"(line 12: user '{'ü' * 40}'... of 130 bytes)"),
+        ("7\t7,1,3,1000", r"(line 12: user '7\t7')"),
+        (f"77,{'1' * 129},3,1000", f"movie id over 128 bytes of UTF-8 or with a control character, {NO_SERVICE}"),
+        ("77,1\x852,3,1000", r"(line 12: movie '1\x852')"),
     ],
 )
 def test_a_broken_row_is_skipped_and_named(folder_of: Callable[..., Path], row: str | bytes, reason: str) -> None:
@@ -54,6 +60,31 @@ def test_a_broken_row_is_skipped_and_named(folder_of: Callable[..., Path], row: 
     assert "line 12:" in note
     assert len(data.interactions) == 11
     assert "77" not in data.user_ids
+
+
+@pytest.mark.parametrize("file", ["movies", "users"])
+def test_an_id_that_no_service_takes_is_named_in_the_files_beside(folder_of: Callable[..., Path], file: str) -> None:
+    """With its file, line and limit: it could be trained on, and never be published."""
+    long, role = "9" * 129, file[:-1]
+    lines = {"movies": ["movieId,title,genres", "1,A,", "2,B,", "3,C,"], "users": ["userId,gender", "1,F", "2,M"]}
+    lines[file].append(long + "," * lines[file][0].count(","))
+    files = {f"{name}.csv": "\n".join(rows) + "\n" for name, rows in lines.items()}
+
+    data = read_dataset(folder_of({"ratings.csv": _ratings(), **files}), LENIENT)
+
+    (note,) = [note for note in data.notes if "skipped" in note]
+    assert f"{file}.csv: 1 x {role} id over 128 bytes of UTF-8" in note
+    assert f"line {len(lines[file])}: {role} '{'9' * 40}'... of 129 bytes" in note
+    assert long not in [*data.user_ids, *data.movies.movie_ids]
+
+
+def test_the_longest_id_that_a_service_takes_is_read(folder_of: Callable[..., Path]) -> None:
+    """128 bytes, however many letters they are."""
+    longest = ["u" * 128, "ü" * 64]
+
+    data = read_dataset(folder_of({"ratings.csv": _ratings(*(f"{user},1,3,5" for user in longest))}))
+
+    assert set(longest) <= set(data.user_ids)
 
 
 def test_lines_are_right_after_blank_and_malformed_ones(folder_of: Callable[..., Path]) -> None:

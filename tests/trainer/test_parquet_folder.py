@@ -29,8 +29,22 @@ def write(folder: Path, *parts: dict[str, list[object]]) -> Path:
     return folder
 
 
-def rows(users: list[str], movies: list[int], ratings: list[float | None], times: list[int]) -> dict[str, list[object]]:
+def rows(
+    users: list[str], movies: list[int] | list[str], ratings: list[float | None], times: list[int]
+) -> dict[str, list[object]]:
     return {"user": users, "movie": movies, "rating": ratings, "time": times}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("role", "place"), [("user", 0), ("movie", 1)])
+def test_an_id_that_no_service_takes_ends_the_reading(tmp_path: Path, role: str, place: int) -> None:
+    """The file, the row and the limit are named."""
+    sound, row = rows(["a", "a"], ["7", "8"], [5, 3], [1, 2]), [["a"], ["9"]]
+    row[place] = ["x" * 129]
+
+    folder = write(tmp_path / "big", sound, rows(row[0], row[1], [4], [3]))
+
+    with pytest.raises(DataError, match=rf"part-1\.parquet, row 1: {role} id over 128 bytes of UTF-8 .* of 129 bytes"):
+        read_dataset(folder)
 
 
 def test_its_interactions_are_sorted_and_lie_on_disk(tmp_path: Path) -> None:

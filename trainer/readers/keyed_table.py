@@ -1,7 +1,7 @@
 """Reads a file that holds one row per user or per movie, and says which of its rows stay. Knows no meaning of them.
 
-A row with too few or too many columns, not UTF-8, without id, or whose id stood further up is skipped and counts as
-broken.
+A row with too few or too many columns, not UTF-8, without id, with an id that the services refuse, or whose id stood
+further up is skipped and counts as broken.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.readers.broken_rows import NOT_UTF8, SHOWN_PER_REASON, BrokenRows
-from trainer.readers.id_column import EncodedColumn, encode_column
+from trainer.readers.id_column import REFUSED_ID, EncodedColumn, encode_column, refused_ids, shown_id
 from trainer.readers.layouts import Layout
 from trainer.readers.raw_table import RawTable, read_table
 from trainer.readers.source import SourceFile
-from trainer.readers.utf8_stream import quoted
 
 T = TypeVar("T")
 
@@ -72,13 +71,14 @@ def read_keyed_table(file: SourceFile, layout: Layout, key: str, max_share: floa
         if len(rows):
             good[rows] = False
             shown = rows[:SHOWN_PER_REASON]
-            texts = [f"{key} {quoted(ids.labels[ids.codes[row]])}" for row in shown]
+            texts = [f"{key} {shown_id(ids.labels[ids.codes[row]])}" for row in shown]
             table.broken.add(rule, table.lines_of(shown).tolist(), texts, len(rows))
 
     for column in columns.values():
         if column.not_utf8 is not None:
             drop(column.not_utf8, NOT_UTF8)
     drop(_with_text(ids, ""), f"no {key} id: skipped")
+    drop(refused_ids(ids), f"{key} id {REFUSED_ID}: skipped")
     candidates = np.flatnonzero(good)
     first = candidates[np.unique(ids.codes[candidates], return_index=True)[1]]
     repeated = good.copy()

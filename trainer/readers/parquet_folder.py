@@ -21,7 +21,7 @@ from trainer.data_cache import cache_folder
 from trainer.dataset import Interactions
 from trainer.errors import DataError
 from trainer.readers.event_times import parse_times
-from trainer.readers.id_column import encode_column
+from trainer.readers.id_column import REFUSED_ID, encode_column, refused_ids, shown_id
 from trainer.readers.layouts import Layout, layout_of_header
 from trainer.readers.mapped_columns import ColumnWriter, blocks_of_users, open_columns
 from trainer.readers.parquet_file import open_parquet, read_parquet_batches
@@ -171,6 +171,10 @@ class _Pass:
                 known.setdefault(label, len(known))
         rows = np.asarray([known.get(label, -1) for label in column.labels], np.int32)[column.codes]
         _refuse(file, first, rows < 0, f"no {role} id")
+        refused = refused_ids(column)
+        if refused.any():
+            label = column.labels[column.codes[int(np.flatnonzero(refused)[0])]]
+            _refuse(file, first, refused, f"{role} id {REFUSED_ID}: {shown_id(label)}")
         return rows
 
     def _require_sorted(self, file: Path, first: int, users: NDArray[np.int32]) -> None:

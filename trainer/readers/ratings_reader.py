@@ -1,9 +1,9 @@
 """Reads a file of ratings (or of plain views) into columns, and sets broken rows aside by rule.
 
 Rules, each row falling under the first that fits: a row with too few or too many columns, not UTF-8, without user or
-movie, whose rating is no number or off the scale, whose time is none, or whose movie the movies file lacks is skipped
-and counts as broken. Of several rows of one user and movie the newest stays, the last in the file among equally new
-ones; the others do not count as broken.
+movie, with an id that the services refuse, whose rating is no number or off the scale, whose time is none, or whose
+movie the movies file lacks is skipped and counts as broken. Of several rows of one user and movie the newest stays, the
+last in the file among equally new ones; the others do not count as broken.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from trainer.readers.broken_rows import NOT_UTF8, SHOWN_PER_REASON, BrokenRows
 from trainer.readers.event_times import parse_times
-from trainer.readers.id_column import EncodedColumn, encode_column
+from trainer.readers.id_column import REFUSED_ID, EncodedColumn, encode_column, refused_ids, shown_id
 from trainer.readers.layouts import Layout
 from trainer.readers.rating_scale import detect_scale, on_scale
 from trainer.readers.raw_table import RawTable, read_table
 from trainer.readers.source import SourceFile
-from trainer.readers.utf8_stream import quoted
 from two_tower.serving import RatingScale
 
 LARGEST_RATING = 1e6
@@ -91,7 +90,7 @@ class _Texts:
     columns: Sequence[tuple[str, EncodedColumn]]
 
     def at(self, row: int) -> str:
-        return ", ".join(f"{name} {quoted(column.labels[column.codes[row]])}" for name, column in self.columns)
+        return ", ".join(f"{name} {shown_id(column.labels[column.codes[row]])}" for name, column in self.columns)
 
 
 def read_ratings(
@@ -120,6 +119,8 @@ def read_ratings(
         if column.not_utf8 is not None:
             sieve.drop(column.not_utf8, NOT_UTF8, ids)
     sieve.drop(no_user | no_movie, "no user or no movie: skipped", ids)
+    sieve.drop(refused_ids(users), f"user id {REFUSED_ID}: skipped", _Texts([("user", users)]))
+    sieve.drop(refused_ids(movies), f"movie id {REFUSED_ID}: skipped", _Texts([("movie", movies)]))
     ratings, scale, origin = _ratings(table, sieve, scale, ids)
     times, time_form = _times(table, sieve, ids)
     if known_movies is not None:
