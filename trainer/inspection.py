@@ -3,13 +3,18 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from trainer.data_cache import resolve_source
 from trainer.dataset import Dataset
+from trainer.moments import moment_text
 from trainer.readers.dataset_reader import Reading, read_with_report
 from trainer.readers.layouts import Layout
 from trainer.readers.read_options import ReadOptions
+from trainer.store_snapshots.data import read_snapshot_data
+from trainer.store_snapshots.folder import About, is_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +98,33 @@ def inspect_data(source: str, options: ReadOptions, option_words: Sequence[str] 
     """Reads a data set and describes it.
 
     Args:
-        source: As `read_dataset` takes it.
+        source: As `take_snapshot` takes it: as `read_dataset`, or what a rebuild kept in a registry.
         options: Statements about it.
         option_words: The same as words of a command line, repeated in the commands that are shown.
 
     Raises:
         DataError: It cannot be used.
+        SnapshotError: The registry's snapshot is damaged.
     """
+    path = resolve_source(source)
+    if is_snapshot(path):
+        about, data = read_snapshot_data(path)
+        scale_origin = "as kept" if about.scale else "no ratings: retrieval only"
+        time_form = "milliseconds since 1970" if about.has_times else None
+        facts = [*_kept(about, path), *_facts(data, scale_origin, time_form)]
+        return Inspection(data.name, facts, [], _models(data, source, option_words))
     reading = read_with_report(source, options)
     broken = [line for rows in reading.broken for line in rows.describe()]
-    return Inspection(reading.dataset.name, _facts(reading), broken, _models(reading.dataset, source, option_words))
+    facts = [*_files(reading), *_facts(reading.dataset, reading.scale_origin, reading.time_form)]
+    return Inspection(reading.dataset.name, facts, broken, _models(reading.dataset, source, option_words))
 
 
-def _facts(reading: Reading) -> list[tuple[str, str]]:
-    data, rows = reading.dataset, reading.dataset.interactions
+def _kept(about: About, path: Path) -> list[tuple[str, str]]:
+    taken = f"{path}\ntaken {moment_text(about.taken_at_ms)}"
+    return [("snapshot", taken), ("events since", f"{about.num_events:,} read from the log of feature_service")]
+
+
+def _files(reading: Reading) -> list[tuple[str, str]]:
     facts = []
     for kind, file in (
         ("ratings", reading.files.ratings),
@@ -115,14 +133,19 @@ def _facts(reading: Reading) -> list[tuple[str, str]]:
     ):
         described = f"{file.shown}\n{_layout(reading.layouts[kind])}" if file else "no file"
         facts.append((f"{kind} file", described))
+    return facts
+
+
+def _facts(data: Dataset, scale_origin: str, time_form: str | None) -> list[tuple[str, str]]:
+    rows, facts = data.interactions, []
     density = len(rows) / (len(data.user_ids) * len(data.movies))
     by_user = np.bincount(rows.user_rows)
     by_movie = np.bincount(rows.movie_rows, minlength=len(data.movies))
     facts.append(("ratings" if data.scale else "views", f"{len(rows):,} ({density:.2%} of all pairs)"))
     facts.append(("users", f"{len(data.user_ids):,}, half of them with {np.median(by_user):.0f} rows or fewer"))
     facts.append(("movies", f"{len(data.movies):,}, {int((by_movie == 0).sum()):,} of them never watched"))
-    facts.append(("scale", _scale(reading)))
-    facts.append(("times", _times(reading)))
+    facts.append(("scale", _scale(data, scale_origin)))
+    facts.append(("times", _times(data, time_form)))
     facts.append(("demographics", _demographics(data)))
     facts.append(("titles and genres", _content(data)))
     return facts
@@ -134,20 +157,21 @@ def _layout(layout: Layout) -> str:
     return f"{layout.label}, {encoding}: {columns}" if layout.delimiter else f"{layout.label}: {columns}"
 
 
-def _scale(reading: Reading) -> str:
-    scale = reading.dataset.scale
+def _scale(data: Dataset, origin: str) -> str:
+    scale = data.scale
     if scale is None:
-        return reading.scale_origin
-    mean = float(reading.dataset.interactions.ratings.mean())
-    return f"{scale.low:g} to {scale.high:g} in steps of {scale.step:g}, {reading.scale_origin}; mean {mean:.2f}"
+        return origin
+    # Of a snapshot, or of data on disk, some rows are watched and not rated.
+    mean = float(np.nanmean(data.interactions.ratings))
+    return f"{scale.low:g} to {scale.high:g} in steps of {scale.step:g}, {origin}; mean {mean:.2f}"
 
 
-def _times(reading: Reading) -> str:
-    if reading.time_form is None:
+def _times(data: Dataset, form: str | None) -> str:
+    if form is None:
         return "none: histories have no order, temporal holdouts are refused"
-    times = reading.dataset.interactions.event_times_ms
+    times = data.interactions.event_times_ms
     first, last = (np.datetime64(int(moment), "ms").astype("datetime64[D]") for moment in (times.min(), times.max()))
-    return f"{reading.time_form}; {first} to {last}"
+    return f"{form}; {first} to {last}"
 
 
 def _demographics(data: Dataset) -> str:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.toy_dataset import toy_dataset
+from tests.trainer.command_runs import run
 from tests.trainer.store_snapshots.toy_about import ABOUT
 from trainer.durable_files import hash_of
 from trainer.readers.read_options import ReadOptions
@@ -39,6 +40,22 @@ def holdings() -> Holdings:
     bags = {"cast": [("Ann", "Bob") if row % 2 else () for row in range(len(data.movies))]}
     available = np.arange(len(data.movies)) % 5 > 0
     return replace(base, watched=watched, movies=replace(data.movies, bags=bags, available=available))
+
+
+def test_inspect_describes_it(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """Columns that only a snapshot has, such as lists of genres, are what they are; unrated rows spoil no mean."""
+    folder.write(ABOUT, holdings)
+    ratings = holdings.watched.ratings
+
+    ran = run("inspect", folder.path_of(ABOUT.name))
+
+    assert ran.status == 0, ran.err
+    assert str(folder.path_of(ABOUT.name)) in ran.out.replace("\n", "")
+    assert "taken 1970-01-01 00:00:00 UTC" in ran.out
+    assert f"{len(ratings):,} (" in ran.out
+    assert f"as kept; mean {np.nanmean(ratings):.2f}" in ran.out
+    assert "genres" in ran.out
+    assert f"--data {folder.path_of(ABOUT.name)}" in ran.out
 
 
 def test_it_is_read_as_it_was_written(folder: SnapshotFolder, holdings: Holdings) -> None:
