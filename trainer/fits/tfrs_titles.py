@@ -5,6 +5,7 @@ training rows is held back for it. Its genre flags were joined by row label and 
 are the movie's own (`trainer.notebook_bugs` puts them wrong again, for whoever wants the reported figure).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from trainer.fits.tfrs_simple import encoder_of_frequent
 from trainer.fits.tower_pairs import Tower, TowerPairs, initialise_as_keras, put_unused_row_at_mean
 from trainer.fits.training_state import TrainingState
 from trainer.readers.word_vectors import read_word_vectors
-from two_tower.features import Vocabulary
-from two_tower.models.tfrs_titles import TITLE_WIDTH, Config, TfrsTitles
+from two_tower.features import MovieFeatures, Vocabulary
+from two_tower.models.tfrs_titles import TITLE_WIDTH, Config, TfrsTitles, TitlesNetwork
 from two_tower.title_words import WordBags, count_words, words_of
 
 DECAY_STEPS = 4000
@@ -103,48 +104,60 @@ def fit(
     learn, choose = divide(data, validation, options.validation_share, rng)
     user_rows = encoder.users.rows_of(data.user_ids)  # [users]
     features = encoder.encode_movies(data.movies)
-    movie_rows = torch.from_numpy(features.rows)  # [movies]
+    users = Tower(network.embed_users, config.num_users, torch.from_numpy(user_rows))
+    movies = _movie_tower(network, features, WordBags.of(data.movies.titles, words))
+    trainee = TowerPairs(network, users, movies, network.meet, _adam(network, options), _decay(options), learn, choose)
+    with last_good_model(lambda: TfrsTitles(config, encoder, network, words)):
+        run(trainee, _plan(options, len(learn), len(choose)), rng, progress, keeping=trainee.kept_in(state))
+    put_unused_row_at_mean(network.user_table, user_rows[learn.users.numpy()])
+    put_unused_row_at_mean(network.movie_table, features.rows[learn.movies.numpy()])
+    return TfrsTitles(config, encoder, network, words)
+
+
+def _movie_tower(network: TitlesNetwork, features: MovieFeatures, bags: WordBags) -> Tower:
+    """Returns the movie side, which sums the words of a title anew at each step unless their vectors stay as they are.
+
+    Args:
+        network: What is trained.
+        features: Of the movies of the data set.
+        bags: The words of their titles.
+    """
+    rows_in_table = torch.from_numpy(features.rows)  # [movies]
     genres = torch.from_numpy((features.genres > 0).astype(np.float32))  # [movies, G]
-    bags = WordBags.of(data.movies.titles, words)
     fixed_titles = None if network.word_table.requires_grad else bags.sums(network.word_table)  # [movies, word_width]
 
-    def embed_movies(rows: Tensor) -> Tensor:
+    def embed(rows: Tensor) -> Tensor:
         if fixed_titles is not None:
             titles = fixed_titles[rows]
         else:
             some = bags if len(rows) == len(bags) else bags.take(rows.numpy())
             titles = some.sums(network.word_table)  # [B, word_width]
-        return network.embed_movies(movie_rows[rows], titles, genres[rows])
+        return network.embed_movies(rows_in_table[rows], titles, genres[rows])
 
-    trainee = TowerPairs(
-        network,
-        Tower(network.embed_users, config.num_users, torch.from_numpy(user_rows)),
-        Tower(embed_movies, len(data.movies), torch.arange(len(data.movies))),
-        network.meet,
-        torch.optim.Adam(
-            [parameter for parameter in network.parameters() if parameter.requires_grad],
-            options.learning_rate,
-            eps=1e-7,  # Keras's
-            fused=True,
-        ),
-        lambda step: float(options.learning_rate * DECAY ** (step / DECAY_STEPS)),
-        learn,
-        choose,
-    )
-    choosing = bool(len(choose))
-    plan = Plan(
-        len(learn),
+    return Tower(embed, len(bags), torch.arange(len(bags)))
+
+
+def _adam(network: TitlesNetwork, options: Options) -> torch.optim.Adam:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, options.learning_rate, eps=1e-7, fused=True)  # Keras's epsilon
+
+
+def _decay(options: Options) -> Callable[[int], float]:
+    """Returns the learning rate by the number of steps taken."""
+    return lambda step: float(options.learning_rate * DECAY ** (step / DECAY_STEPS))
+
+
+def _plan(options: Options, num_rows: int, num_validation_rows: int) -> Plan:
+    """Returns how long to train: to the end, if no row is there to choose the epoch by."""
+    choosing = num_validation_rows > 0
+    return Plan(
+        num_rows,
         options.batch_size,
         options.epochs,
         "mse",
         keep="validation" if choosing else "last",
         patience=options.patience if choosing else 0,
     )
-    with last_good_model(lambda: TfrsTitles(config, encoder, network, words)):
-        run(trainee, plan, rng, progress, keeping=trainee.kept_in(state))
-    put_unused_row_at_mean(network.user_table, user_rows[learn.users.numpy()])
-    put_unused_row_at_mean(network.movie_table, features.rows[learn.movies.numpy()])
-    return TfrsTitles(config, encoder, network, words)
 
 
 def _words(data: Dataset, options: Options) -> tuple[Vocabulary, Tensor | None]:
