@@ -62,7 +62,7 @@ def _recall(snapshot: Snapshot, checkpoint: Checkpoint, min_recall: float) -> di
         ]
         figures[f"recall at {k}"] = round(float(np.mean(shares)), 4)
         figures[f"left to exact search at {k}"] = indexed.num_exact
-    figures["groups at depth 100"] = index.depths[100].num_groups
+    figures["groups at depth 100"] = index.reaches.depths[100].num_groups
     return figures
 
 

@@ -32,7 +32,7 @@ def main() -> None:
             world = make_world(num_movies, np.random.default_rng(0))
             for rows in ROWS:
                 users = torch.from_numpy(world.users[:rows])
-                permitted = permit_rows(world, rows, False, np.random.default_rng(rows))
+                permitted = permit_rows(world, rows, "", np.random.default_rng(rows))
                 asked = (users, world.movies, [K] * rows, permitted)
                 works = {"numpy": partial(NumpyScorer().rank, *asked), "torch": partial(BlockwiseScorer().rank, *asked)}
                 spent = {f"{name}_ms": round(ms, 3) for name, ms in cpu_ms(works).items()}

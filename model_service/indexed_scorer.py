@@ -1,11 +1,10 @@
 """Ranks by an index of the movies where that is exact enough, and exactly elsewhere. Knows scorers; knows no index.
 
 An index proposes candidates; they are scored as everywhere else, so an answer differs from the exact one in what it
-lacks at most, never in a score or in what it may hold. How deep in the list of all movies an answer reaches decides how
-much the index must look at: k movies, beside those that the row excludes, of the share that its filter lets through.
-Rows that share a filter and want the index to look equally far are looked up at once; what a row excludes is dropped
-from what was proposed to it, of which there is as much more. How far is decided by the row alone: it is answered alike
-alone and in a batch.
+lacks at most, never in a score or in what it may hold. The index looks for k movies, beside those that the row
+excludes, among those that its filter lets through, or says that it cannot find enough of them. Rows that share a filter
+and want the index to look equally far are looked up at once; what a row excludes is dropped from what was proposed to
+it, of which there is as much more. How far is decided by the row alone: it is answered alike alone and in a batch.
 """
 
 from collections import defaultdict
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model_service.gathering_scorer import GatheringScorer
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, Ranked, Scorer, best_of
 
@@ -33,26 +33,30 @@ class Look:
     """How much an index looks at for a row.
 
     Attributes:
-        num_groups: Of movies that are looked at.
+        num_groups: Of movies that are looked at, those nearest to the user; 0 where `coverage` tells.
         num_proposed: Movies that are proposed, of those that a filter lets through.
         num_scored: Of these, how many of those that are not excluded are worth a score.
+        num_wanted: Of the best movies, as many as must be found.
+        coverage: Share of these that the groups looked at should hold.
     """
 
     num_groups: int
     num_proposed: int
     num_scored: int
+    num_wanted: int = 0
+    coverage: float = 0.0
 
 
 class CandidateIndex(Protocol):
     """Proposes movies of the matrix that it was built of."""
 
-    def look_for(self, k: int, num_excluded: int, depth: float) -> Look | None:
-        """Returns how much must be looked at; None if no search reaches so deep.
+    def look_for(self, k: int, num_excluded: int, num_allowed: int) -> Look | None:
+        """Returns how much must be looked at; None if no search finds enough, or none is cheaper than an exact one.
 
         Args:
             k: Movies wanted.
             num_excluded: Movies that may be proposed although they are not wanted.
-            depth: How deep into the list of all movies the k wanted ones reach.
+            num_allowed: Movies that the filter lets through.
         """
         ...
 
@@ -93,7 +97,7 @@ class IndexedScorer:
         self._index = index
         self._movies = movies
         self._stale = stale
-        self._exact = exact
+        self._exact = GatheringScorer(exact)
         self.num_exact = 0
 
     def rank(self, users: Tensor, movies: MovieMatrix, ks: Sequence[int], permitted: Permitted) -> list[Ranked]:
@@ -124,11 +128,9 @@ class IndexedScorer:
         """Returns the rows that are looked up together, by mask and by what they want; not those out of reach."""
         num_allowed = [int(np.count_nonzero(mask)) for mask in permitted.masks]  # [F]
         num_excluded = np.bincount(permitted.excluded_rows, minlength=len(ks)).tolist()  # [B]
-        num_movies = self._movies.vectors.shape[0]
         divided: dict[int, dict[tuple[int, Look], list[int]]] = defaultdict(lambda: defaultdict(list))
         for row, (k, mask) in enumerate(zip(ks, permitted.mask_of_row.tolist(), strict=True)):
-            depth = (k + num_excluded[row]) * num_movies / max(num_allowed[mask], 1)
-            look = self._index.look_for(k, num_excluded[row], depth)
+            look = self._index.look_for(k, num_excluded[row], num_allowed[mask])
             if look is not None:
                 divided[mask][k, look].append(row)
         return divided

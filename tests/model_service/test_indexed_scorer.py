@@ -74,7 +74,7 @@ def test_the_recall_measured_holds_for_users_it_was_not_measured_on(scorer, movi
 
 def test_less_is_looked_at_than_everything(index):
     """Else it would be no index: the recall of the best hundred takes a part of the groups only."""
-    assert index.depths[100].num_groups < NUM_MOVIES // 64 / 2
+    assert index.reaches.depths[100].num_groups < NUM_MOVIES // 64 / 2
 
 
 def test_scores_and_order_are_those_of_exact_lists(scorer, movies, users):
@@ -106,7 +106,7 @@ def test_movies_with_equal_scores_stand_by_number(movies, users):
     """In whatever order the index proposes them."""
 
     class FindsThree:
-        def look_for(self, k, num_excluded, depth):
+        def look_for(self, k, num_excluded, num_allowed):
             return Look(1, 3, 3)
 
         def propose(self, users, look, allowed):
@@ -156,7 +156,7 @@ def test_an_index_that_finds_too_few_is_not_believed(movies, users):
     """Rows for which it proposes fewer movies than are wanted are ranked exactly."""
 
     class FindsTwo:
-        def look_for(self, k, num_excluded, depth):
+        def look_for(self, k, num_excluded, num_allowed):
             return Look(1, 4, 4)
 
         def propose(self, users, look, allowed):
