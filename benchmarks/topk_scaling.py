@@ -51,7 +51,7 @@ FILTERS: Mapping[str, int | float] = {
 USERS = 256
 MIN_RECALL = 0.95
 NUMPY_ROWS = int(ModelSettings.model_fields["numpy_max_rows"].default or 8)
-ROUND_S = 1.0
+ROUND_S = 0.5
 MAX_ROUNDS = 15
 BF16_UP_TO = 100_000
 """Without a unit for it a product takes eight times as long, and says nothing new of a million movies."""
