@@ -96,6 +96,8 @@ class Groups:
             Groups, -1 behind them, and scores, any behind them. int64 and float32 [B, P]
         """
         used = np.flatnonzero(counts)  # [g]
+        if not len(used):
+            return np.full((len(users), 1), -1, np.int64), np.zeros((len(users), 1), np.float32)
         scores = self._scores(users, used)  # [B, g]
         spreads = np.sqrt(np.maximum(np.einsum("bd,bd->b", users @ self.covariance, users), _LEAST))  # [B]
         held = torch.from_numpy(counts[used].astype(np.float32))  # [g]

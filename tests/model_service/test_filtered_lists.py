@@ -123,6 +123,21 @@ def test_a_row_with_a_filter_is_answered_alike_alone_and_in_a_batch(scorer, movi
         assert alone.scores.tolist() == together[row].scores.tolist()
 
 
+def test_a_filter_may_let_nothing_through_that_the_index_knows(index, movies, users):
+    """Only new movies: they are ranked beside it until it is built anew."""
+    num_new = 20_000
+    new = gathered(np.random.default_rng(8).integers(0, NUM_POINTS, num_new), np.random.default_rng(9))
+    vectors = torch.cat([movies.vectors, torch.from_numpy(new)])
+    grown = MovieMatrix.of(vectors, torch.cat([movies.biases, torch.zeros(num_new)]))
+    mask = np.arange(NUM_MOVIES + num_new) >= NUM_MOVIES
+    permitted = permit(mask, 3)
+
+    found = IndexedScorer(index, grown, index.stale(grown), TorchScorer()).rank(users[:3], grown, [10] * 3, permitted)
+
+    truth = TorchScorer().rank(users[:3], grown, [10] * 3, permitted)
+    assert [row.numbers.tolist() for row in found] == [row.numbers.tolist() for row in truth]
+
+
 def test_few_groups_are_looked_at_for_a_filter(index, users, point_of_movie):
     """Only such as hold something that it lets through, and of these a part."""
     mask = point_of_movie < 80
