@@ -79,7 +79,7 @@ class FaissIndex:
         Args:
             movies: On the CPU.
             users: Vectors of users on whom the recall is measured. float32 [Q, D]
-            min_recall: Share of the best 100 movies that a search must find on average.
+            min_recall: Share of the best movies that a search must find on average.
             rng: Picks what is learnt from.
 
         Raises:

@@ -24,7 +24,7 @@ class Indexing:
 
         Args:
             min_movies: Smaller catalogues are ranked exactly.
-            min_recall: Share of the best 100 movies that an index must find on average; at 1 nothing is indexed.
+            min_recall: Share of the best movies that an index must find on average; at 1 nothing is indexed.
         """
         self._min_movies = min_movies
         self._min_recall = min_recall

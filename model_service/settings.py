@@ -186,7 +186,7 @@ class ModelSettings(ServiceSettings):
         default=0.95,
         gt=0,
         le=1,
-        description="Share of the best 100 movies that an index must find on average, measured when it is built on "
+        description="Share of the best movies that an index must find on average, measured when it is built on "
         "users of the checkpoint; at 1 no index is built.",
     )
     default_timeout_s: float = Field(
