@@ -11,6 +11,7 @@ from trainer.commands.data_options import (
     DEFAULT_MAX_BROKEN,
     ColumnsOption,
     MaxBrokenOption,
+    MovieBagOption,
     MoviesOption,
     ScaleOption,
     UsersOption,
@@ -46,6 +47,7 @@ def inspect_model_command(
     movies: MoviesOption = None,
     scale: ScaleOption = "",
     max_broken: MaxBrokenOption = DEFAULT_MAX_BROKEN,
+    movie_bag: MovieBagOption = None,
 ) -> None:
     """Shows what a model has learnt: movies by bias, genres, nearest movies, errors, answers to strangers."""
     store = Registry(registry)
@@ -55,7 +57,7 @@ def inspect_model_command(
     else:
         loaded = checkpoints.load(folder)
         with progress_bar("reading") as progress:
-            snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken))
+            snapshot = take_snapshot(data, read_options(columns, users, movies, scale, max_broken, movie_bag))
             parts = divide_again(snapshot, loaded.manifest)
             model, manifest = loaded.model, loaded.manifest
             evaluation = evaluate(
