@@ -216,8 +216,6 @@ def main() -> None:
             console.print(figures[f"{num_movies} movies, index"])
             figures.update(measure(world, index, console))
             del world, index
-    if tuple(sizes) == SIZES:
-        record("topk_scaling", figures)
     if "MARQUEE_DATA" in os.environ:
         figures["ml-1m-untimed, marquee"] = recall_of_checkpoint(os.environ["MARQUEE_DATA"], MIN_RECALL)
         console.print(figures["ml-1m-untimed, marquee"])
