@@ -88,8 +88,9 @@ class RowsOnly(NearFeatures):
         """Returns nobody."""
         return {}
 
-    def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> None:
+    def keep(self, made: Mapping[str, EmbeddedUser], users: Mapping[str, StoredUser]) -> int:
         """Keeps nobody."""
+        return 0
 
 
 class Arm:

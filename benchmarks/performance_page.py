@@ -91,6 +91,16 @@ def overload_table(result: dict[str, Any]) -> Iterator[str]:
     yield source(result, f"Asked for {figures['times_capacity']:g} times of what it can do.")
 
 
+def profile_table(result: dict[str, Any]) -> Iterator[str]:
+    """Yields the table of what the layers of a server take of an answer."""
+    figures = result["figures"]
+    yield from head(["µs", *figures])
+    for layer in next(iter(figures.values())):
+        yield row([layer, *(_cell(told[layer]) for told in figures.values())])
+    yield row(["together", *(_cell(sum(told.values())) for told in figures.values())])
+    yield source(result, "Stacks taken by py-spy, 200 a second; the cost is that of rounds without it.")
+
+
 def lists_table(result: dict[str, Any]) -> Iterator[str]:
     """Yields the table of what lists cost by the size of the catalogue."""
     names = {
@@ -122,6 +132,7 @@ TABLES = {
     **{f"serving_cost_{model}": cost_table for model in MODELS},
     **{f"serving_paths_{model}": paths_table for model in MODELS},
     **{f"overload_{model}": overload_table for model in MODELS},
+    f"answer_profile_{MODELS[0]}": profile_table,
     "topk_scaling": lists_table,
 }
 

@@ -8,9 +8,12 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def cpu_s(pid: int) -> float:
     """Returns the processor time, user and system, of a process and all its threads; not of its children."""
-    # The name, in brackets, may hold spaces: what counts comes after it (proc(5), fields 14 and 15).
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return _used_s(Path(f"/proc/{pid}/stat"))
+
+
+def main_thread_cpu_s(pid: int) -> float:
+    """Returns the processor time, user and system, of the first thread of a process."""
+    return _used_s(Path(f"/proc/{pid}/task/{pid}/stat"))
 
 
 def cpu_with_children_s(pid: int) -> float:
@@ -39,6 +42,12 @@ def pss_bytes(pid: int) -> int:
 def pss_with_children_bytes(pid: int) -> int:
     """Returns the memory that a process and its living descendants hold now, shared pages counted by their share."""
     return pss_bytes(pid) + sum(pss_with_children_bytes(child) for child in _children(pid))
+
+
+def _used_s(stat: Path) -> float:
+    # The name, in brackets, may hold spaces: what counts comes after it (proc(5), fields 14 and 15).
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def _children(pid: int) -> list[int]:

@@ -42,6 +42,7 @@ NUM_REQUESTS = 20_000
 CACHES = {"near": 1 << 30, "few": 6 << 20, "none": 0}
 """Bytes of the near cache: all users fit, some 1,500 do, nobody does."""
 NUM_FREQUENT = 500
+_SEED = 11
 PAIRS_TOGETHER = 256
 GRID = (16, 256)
 """Users, and movies of which each is asked about for all of them: as who ranks candidates of his own asks."""
@@ -133,6 +134,25 @@ def one_in_ten_rare(rng: np.random.Generator, users: Sequence[str]) -> Sequence[
     return [rare[place // 10 % len(rare)] if place % 10 == 0 else frequent[rank] for place, rank in enumerate(ranks)]
 
 
+def draw(rng: np.random.Generator, users: Sequence[str], movies: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns who is asked about, by Zipf's law, and about which movie."""
+    drawn = [users[rank] for rank in zipf_ranks(rng, len(users), NUM_REQUESTS)]
+    return drawn, [movies[row] for row in rng.integers(0, len(movies), NUM_REQUESTS)]
+
+
+def rating_requests(users: Sequence[str], movies: Sequence[str]) -> list[bytes]:
+    """Returns the question about each user and the movie in the same place, serialised."""
+    return [
+        pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie).SerializeToString()
+        for user, movie in zip(users, movies, strict=True)
+    ]
+
+
+def list_requests(users: Sequence[str]) -> list[bytes]:
+    """Returns the question for a list of ten for each user, serialised."""
+    return [pb.TopKRequest(user=pb.UserSelector(user_id=user), k=10).SerializeToString() for user in users]
+
+
 @contextmanager
 def empty_server() -> Iterator[Serving]:
     """Runs the server that does nothing."""
@@ -172,14 +192,9 @@ def cases_of(
     caller: Caller, servers: Mapping[str, Serving], users: Sequence[str], movies: Sequence[str], seconds: float
 ) -> list[Case]:
     """Returns all cases; they ask about the same draws of users and movies."""
-    rng = np.random.default_rng(11)
-    drawn = [users[rank] for rank in zipf_ranks(rng, len(users), NUM_REQUESTS)]
-    wanted = [movies[row] for row in rng.integers(0, len(movies), NUM_REQUESTS)]
-    rate = [
-        pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie).SerializeToString()
-        for user, movie in zip(drawn, wanted, strict=True)
-    ]
-    top = [pb.TopKRequest(user=pb.UserSelector(user_id=user), k=10).SerializeToString() for user in drawn]
+    rng = np.random.default_rng(_SEED)
+    drawn, wanted = draw(rng, users, movies)
+    rate, top = rating_requests(drawn, wanted), list_requests(drawn)
     together = [
         pairs(drawn[start : start + PAIRS_TOGETHER], wanted[start : start + PAIRS_TOGETHER]).SerializeToString()
         for start in range(0, NUM_REQUESTS - PAIRS_TOGETHER, PAIRS_TOGETHER)
@@ -189,10 +204,7 @@ def cases_of(
         grid(drawn[start : start + GRID[0]], wanted[start : start + GRID[1]]).SerializeToString()
         for start in range(0, NUM_REQUESTS - GRID[1], GRID[1])
     ]
-    tenth = [
-        pb.PredictRatingRequest(user=pb.UserSelector(user_id=user), movie_id=movie).SerializeToString()
-        for user, movie in zip(one_in_ten_rare(rng, users), wanted, strict=True)
-    ]
+    tenth = rating_requests(one_in_ten_rare(rng, users), wanted)
 
     def unary(server: str, method: str, requests: Sequence[bytes], in_flight: int = 64) -> Callable[[], Answered]:
         load = Load(servers[server].address, method, requests, in_flight, min(16, in_flight), seconds)
