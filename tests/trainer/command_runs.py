@@ -16,9 +16,10 @@ class Ran:
     err: str
 
 
-def run(*arguments: object) -> Ran:
-    """Runs it in this process; what it raises beyond an exit is raised here."""
-    result = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(make_app(), [str(each) for each in arguments])
+def run(*arguments: object, columns: int = 200) -> Ran:
+    """Runs it in this process, on so wide a terminal; what it raises beyond an exit is raised here."""
+    shell = CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"})
+    result = shell.invoke(make_app(), [str(each) for each in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ran(result.exit_code, result.stdout, result.stderr)

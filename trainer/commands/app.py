@@ -26,6 +26,13 @@ from trainer.commands.terminal import shown
 from trainer.errors import TrainerError
 from two_tower.errors import TwoTowerError
 
+_FIRST_STEPS = """First steps:
+
+\b
+  python -m trainer download ml-100k    or take a file of ratings of your own
+  python -m trainer inspect ml-100k     says what to run next
+  python -m trainer COMMAND --help
+"""
 _DISK_TAKES_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -78,6 +85,7 @@ def make_app() -> typer.Typer:
         name="trainer",
         cls=_Commands,
         help="Rebuilds recommenders from data, proves them, publishes their features, and asks the running services.",
+        epilog=_FIRST_STEPS,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_show_locals=False,
@@ -89,13 +97,13 @@ def make_app() -> typer.Typer:
         tuning,
         compare,
         inspecting,
+        registry,
         promoting,
         publishing,
         rebuild,
         asking,
-        registry,
-        registry_backup,
         bootstrap,
+        registry_backup,
     ):
         commands.register(app)
     return app

@@ -48,10 +48,11 @@ def topk_command(
     user: UserOption,
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="Movies wanted.")] = 10,
     genre: Annotated[
-        list[str] | None, typer.Option("--genre", help="Only movies with this genre, or one of several.")
+        list[str] | None,
+        typer.Option("--genre", metavar="GENRE", help="Only movies with this genre; if given again, with one of them."),
     ] = None,
     diversity: Annotated[
-        float, typer.Option("--diversity", min=0, max=1, help="How much variety counts against score.")
+        float, typer.Option("--diversity", min=0, max=1, help="How much variety counts against score: 0 not at all.")
     ] = 0.0,
     explain: Annotated[
         int, typer.Option("--explain", min=0, max=5, help="History entries named for each movie as what speaks for it.")

@@ -42,20 +42,26 @@ _PUBLISHED_FILE = "published.json"
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("bootstrap")(bootstrap_command)
+    app.command("bootstrap", short_help="Makes a fresh stack answer: data, model, features.")(bootstrap_command)
 
 
 def bootstrap_command(
     registry: RegistryOption,
     data: Annotated[
         str,
-        typer.Option("--data", help=f"{SYNTHETIC}, the name of a MovieLens set, or a folder, zip or ratings file."),
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help=f"{SYNTHETIC}, the name of a MovieLens set, or a folder, zip or ratings file.",
+        ),
     ] = SYNTHETIC,
     data_dir: Annotated[
         Path, typer.Option("--data-dir", metavar="DIR", help="Keeps made and fetched data, and what was published.")
     ] = Path("data"),
     feature_service: FeatureServiceOption = DEFAULT_FEATURE_SERVICE,
-    model: Annotated[str, typer.Option("--model", help="Which model.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", help="Which model, as --model of train.")
+    ] = DEFAULT_MODEL,
     retrain: Annotated[
         bool, typer.Option("--retrain", help=f"Publish the data again and rebuild: {STABLE} moves if that is no worse.")
     ] = False,

@@ -9,6 +9,7 @@ from trainer.commands.data_options import (
     DEFAULT_MAX_BROKEN,
     ColumnsOption,
     DataOption,
+    HoldoutOption,
     MaxBrokenOption,
     MovieBagOption,
     MoviesOption,
@@ -35,7 +36,6 @@ from trainer.comparison.seeds import parse_seeds
 from trainer.comparison.table import render
 from trainer.errors import TrainerError
 from trainer.snapshot import default_holdout, take_snapshot
-from trainer.splits import HOLDOUTS
 from two_tower.models import MODELS
 
 _MODELS = ", ".join(sorted(MODELS))
@@ -44,10 +44,16 @@ OutOption = Annotated[
     Path, typer.Option("--out", metavar="FILE.md", help="Where the table goes; the plot goes beside it.")
 ]
 SeedsOption = Annotated[str, typer.Option("--seeds", metavar="0,1,.. or 0-4", help="Seeds of split and fit.")]
-ReferenceOption = Annotated[str, typer.Option("--reference", help="Which one the others are held against.")]
+ReferenceOption = Annotated[
+    str, typer.Option("--reference", metavar="NAME", help="Which of the models the others are held against.")
+]
 WorkOption = Annotated[
     Path | None,
-    typer.Option("--work", metavar="DIR", help="Where answers are kept, to go on or build the table again."),
+    typer.Option(
+        "--work",
+        metavar="DIR",
+        help="Where answers are kept, to go on or build the table again. Default: beside --out.",
+    ),
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Fits at a time, each a process of its own.")]
 AnyCodeOption = Annotated[
@@ -61,8 +67,8 @@ class OutFileError(TrainerError):
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to an application."""
-    app.command("compare")(compare_command)
-    app.command("coldstart")(coldstart_command)
+    app.command("compare", short_help="Holds models against each other on the same rows.")(compare_command)
+    app.command("coldstart", short_help="Asks models about new users and new movies.")(coldstart_command)
 
 
 def compare_command(
@@ -78,14 +84,15 @@ def compare_command(
             help="common: the same rows for all. notebook: each model as its notebook had it, and marquee.",
         ),
     ] = "common",
-    holdout: Annotated[
-        str | None,
-        typer.Option("--holdout", help=f"{HOLDOUTS}. Default: temporal:0.1, or random:0.1 where there are no times."),
-    ] = None,
+    holdout: HoldoutOption = None,
     seeds: SeedsOption = "0",
     programs: Annotated[
         list[str] | None,
-        typer.Option("--program", metavar="NAME=COMMAND", help="Somebody else's program, on the same rows."),
+        typer.Option(
+            "--program",
+            metavar="NAME=COMMAND",
+            help="Somebody else's program, on the same rows (trainer/comparison/outsider.py); may be given again.",
+        ),
     ] = None,
     reference: ReferenceOption = "marquee",
     jobs: JobsOption = 1,

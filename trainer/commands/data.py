@@ -32,15 +32,20 @@ _DEFAULT = SynthesisPlan()
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to an application."""
-    app.command("download")(download_command)
-    app.command("synthesize")(synthesize_command)
-    app.command("inspect")(inspect_command)
+    app.command("download", short_help="Fetches a MovieLens data set.")(download_command)
+    app.command("synthesize", short_help="Makes up a data set with the shape of MovieLens.")(synthesize_command)
+    app.command("inspect", short_help="Says what a data set holds, and what to run on it.")(inspect_command)
 
 
 def download_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(DATASET_NAMES)}.")],
     cache: Annotated[
-        Path | None, typer.Option("--cache", metavar="DIR", help="Where to keep it. Default: $MARQUEE_CACHE.")
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="Where to keep it. Default: $MARQUEE_CACHE, else this machine's place for caches.",
+        ),
     ] = None,
     base_url: Annotated[str, typer.Option("--from", metavar="URL", help="A mirror of GroupLens.")] = GROUPLENS_URL,
 ) -> None:

@@ -10,11 +10,23 @@ from trainer.readers.read_options import ReadOptions, parse_columns, parse_scale
 
 PANEL = "Data"
 
+_DATA = (
+    "Folder, zip archive or ratings file; the name of a downloaded data set (ml-100k, ml-1m, ...); or a folder of "
+    "snapshots/ in a registry."
+)
+_HOLDOUT = (
+    "temporal:F each user's latest share F; newest:F the latest of all; after:MS all after a moment, in epoch ms; "
+    "leave-last each user's latest; random:F a share F of all, drawn; torch:F likewise, as PyTorch draws; every:N each "
+    "N-th row of the file; a file that lists them; or none."
+)
+_DEFAULT_HOLDOUT = "Default: temporal:0.1, or random:0.1 without times."
+
 DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="Folder, zip archive or ratings file, or the name of a downloaded data set (ml-100k, ml-1m, ...).",
+        metavar="DATA",
+        help=_DATA,
         rich_help_panel=PANEL,
     ),
 ]
@@ -22,7 +34,7 @@ DataArgument = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Folder, zip archive or ratings file, or the name of a downloaded data set (ml-100k, ml-1m, ...).",
+        help=_DATA,
     ),
 ]
 ColumnsOption = Annotated[
@@ -69,6 +81,24 @@ MovieBagOption = Annotated[
         metavar="COLUMN",
         help='Column of the movies file with further categories, as "Tom Hanks|Meg Ryan"; may be given again.',
         rich_help_panel=PANEL,
+    ),
+]
+
+HoldoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--holdout",
+        metavar="RULE",
+        help=f"Which rows are kept back to judge by. {_HOLDOUT} {_DEFAULT_HOLDOUT}",
+    ),
+]
+TwofoldHoldoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--holdout",
+        metavar="RULE",
+        help="Which rows are kept back as a test that is never looked at, and of the rest by the same rule to choose "
+        f"by. {_HOLDOUT.removesuffix('; or none.')}. {_DEFAULT_HOLDOUT}",
     ),
 ]
 

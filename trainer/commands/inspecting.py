@@ -32,15 +32,21 @@ _ALIKE_PAIRS = 10
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("inspect-model")(inspect_model_command)
+    app.command("inspect-model", short_help="Shows what a model has learnt.")(inspect_model_command)
 
 
 def inspect_model_command(
     registry: RegistryOption,
-    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")] = STABLE,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version of the checkpoint, or a label that names one.")
+    ] = STABLE,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Ask the model anew, with the data that it was trained on, instead of reading."),
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Ask the model anew, on the data that it was trained on. Default: what its report.json says.",
+        ),
     ] = None,
     columns: ColumnsOption = "",
     users: UsersOption = None,

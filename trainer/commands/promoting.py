@@ -35,16 +35,18 @@ from two_tower.registry import STABLE, Registry
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("promote")(promote_command)
+    app.command("promote", short_help="Lets a checkpoint take a label if it is no worse.")(promote_command)
 
 
 def promote_command(
-    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version of the checkpoint, or a label that names one.")
+    ],
     registry: RegistryOption,
-    label: Annotated[str, typer.Option("--label", help="The label that it is to take.")] = STABLE,
+    label: Annotated[str, typer.Option("--label", metavar="LABEL", help="The label that it is to take.")] = STABLE,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Data that goes on after what both were trained on, as --data of train."),
+        typer.Option("--data", metavar="DATA", help="As --data of train: goes on after what both were trained on."),
     ] = None,
     refitted: Annotated[
         bool,

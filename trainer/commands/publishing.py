@@ -37,7 +37,7 @@ from two_tower.registry import Registry
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("publish")(publish_command)
+    app.command("publish", short_help="Sends what a checkpoint knows to feature_service.")(publish_command)
 
 
 def publish_command(

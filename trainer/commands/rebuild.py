@@ -47,25 +47,34 @@ from two_tower.registry import STABLE, Registry
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("rebuild")(rebuild_command)
+    app.command("rebuild", short_help="Trains on what happened since, once or regularly.")(rebuild_command)
 
 
 def rebuild_command(
     registry: RegistryOption,
     feature_service: FeatureServiceOption = DEFAULT_FEATURE_SERVICE,
-    label: Annotated[str, typer.Option("--label", help="The label that the winner takes.")] = STABLE,
+    label: Annotated[str, typer.Option("--label", metavar="LABEL", help="The label that the winner takes.")] = STABLE,
     every: Annotated[
-        str | None, typer.Option("--every", metavar="6h", help="Go on for ever: 90s, 30m, 6h or 1d between beginnings.")
+        str | None, typer.Option("--every", metavar="TIME", help="Go on for ever, beginning every 90s, 30m, 6h or 1d.")
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Only say how far the last rebuild came.")] = False,
     model: Annotated[
-        str | None, typer.Option("--model", help="What to train. Default: model and settings of what has the label.")
+        str | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="What to train. Default: model and settings of what has the label."
+        ),
     ] = None,
     options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of --model.")
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of --model; may be given again."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="Data for the first snapshot, if nothing that was published made one.")
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="As --data of train, for the first snapshot, if nothing that was published made one.",
+        ),
     ] = None,
     judged: Annotated[
         float, typer.Option("--judge-on", min=0.001, max=0.5, help="Share of all rows, the newest, to compare on.")
@@ -83,7 +92,10 @@ def rebuild_command(
         int, typer.Option("--keep", min=1, help="Snapshots, and former versions of a label, to keep.")
     ] = DEFAULT_KEEP,
     export_name: Annotated[
-        str, typer.Option("--export-name", help="Holds the event log back; one for each registry of a store.")
+        str,
+        typer.Option(
+            "--export-name", metavar="NAME", help="Holds the event log back; one for each registry of a store."
+        ),
     ] = DEFAULT_EXPORT_NAME,
     metrics: Annotated[
         str, typer.Option("--metrics", metavar="HOST:PORT", help="With --every: where /metrics is served.")

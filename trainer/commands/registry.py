@@ -14,12 +14,16 @@ from two_tower.registry import STABLE, LabelChange, Registry
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("inspect-checkpoint")(inspect_checkpoint_command)
+    app.command("inspect-checkpoint", short_help="Shows what a checkpoint says about itself.")(
+        inspect_checkpoint_command
+    )
 
 
 def inspect_checkpoint_command(
     registry: RegistryOption,
-    version: Annotated[str, typer.Argument(help="Version of the checkpoint, or a label that names one.")] = STABLE,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version of the checkpoint, or a label that names one.")
+    ] = STABLE,
 ) -> None:
     """Shows what a checkpoint says about itself, and whether it can be served."""
     store = Registry(registry)

@@ -16,9 +16,9 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder o
 def register(app: typer.Typer) -> None:
     """Adds the commands to an application."""
     commands = typer.Typer(help="Copies a registry away and back, and tidies it up.", no_args_is_help=True)
-    commands.command("backup")(backup_command)
-    commands.command("restore")(restore_command)
-    commands.command("gc")(gc_command)
+    commands.command("backup", short_help="Copies what the backup lacks.")(backup_command)
+    commands.command("restore", short_help="Copies what the registry lacks.")(restore_command)
+    commands.command("gc", short_help="Removes checkpoints that nobody needs.")(gc_command)
     app.add_typer(commands, name="registry")
 
 

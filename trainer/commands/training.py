@@ -10,6 +10,7 @@ from trainer.commands.data_options import (
     DEFAULT_MAX_BROKEN,
     ColumnsOption,
     DataOption,
+    HoldoutOption,
     MaxBrokenOption,
     MovieBagOption,
     MoviesOption,
@@ -27,7 +28,6 @@ from trainer.predictions import check_table_path, write_lists, write_predictions
 from trainer.processes import joined
 from trainer.report.page import REPORT_FILE
 from trainer.snapshot import default_holdout, divide, divide_again, join_notes, require_holdout, take_snapshot
-from trainer.splits import HOLDOUTS
 from trainer.training import DEFAULT_MODEL, Outcome, Request, require_model_of_processes, take_part, train
 from two_tower import checkpoint as checkpoints
 from two_tower.manifest import Manifest, Metrics
@@ -39,22 +39,23 @@ _MODELS = ", ".join(sorted(MODELS))
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to an application."""
-    app.command("train")(train_command)
-    app.command("evaluate")(evaluate_command)
+    app.command("train", short_help="Makes a checkpoint from data and judges it.")(train_command)
+    app.command("evaluate", short_help="Judges a checkpoint again.")(evaluate_command)
 
 
 def train_command(
     data: DataOption,
     registry: RegistryOption,
-    model: Annotated[str, typer.Option("--model", help=f"Which model: {_MODELS}.")] = DEFAULT_MODEL,
-    holdout: Annotated[
-        str | None,
-        typer.Option("--holdout", help=f"{HOLDOUTS}. Default: temporal:0.1, or random:0.1 where there are no times."),
-    ] = None,
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help=f"Which model: {_MODELS}.")] = DEFAULT_MODEL,
+    holdout: HoldoutOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of split and fit.")] = 0,
     options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Sets an option of the model; a wrong one lists them all."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Sets an option of the model, may be given again; a wrong one lists them all.",
+        ),
     ] = None,
     title_vectors: Annotated[
         Path | None,
@@ -65,11 +66,14 @@ def train_command(
         ),
     ] = None,
     label: Annotated[
-        str, typer.Option("--label", help="Label for the checkpoint, given if no checkpoint has it yet.")
+        str, typer.Option("--label", metavar="LABEL", help="Label for the checkpoint, given if no other has it yet.")
     ] = STABLE,
     judge_on: Annotated[
         Literal["test", "validation"],
-        typer.Option("--judge-on", help="validation: choose options by it, the test rows stay untouched (leave-last)."),
+        typer.Option(
+            "--judge-on",
+            help="validation: to choose options by; the test rows stay untouched. With --holdout leave-last.",
+        ),
     ] = "test",
     calibrate: Annotated[
         bool,
@@ -135,7 +139,7 @@ def evaluate_command(
         Path | None,
         typer.Option("--lists", metavar="FILE", help="Also write user_id, rank, movie_id: .csv or .parquet."),
     ] = None,
-    length: Annotated[int, typer.Option("-k", min=RANKS, max=500, help="Length of the lists.")] = RANKS,
+    length: Annotated[int, typer.Option("-k", min=RANKS, max=500, help="Length of the lists that are judged.")] = RANKS,
     columns: ColumnsOption = "",
     users: UsersOption = None,
     movies: MoviesOption = None,

@@ -15,6 +15,7 @@ from trainer.commands.data_options import (
     MovieBagOption,
     MoviesOption,
     ScaleOption,
+    TwofoldHoldoutOption,
     UsersOption,
     option_words,
     read_options,
@@ -25,7 +26,6 @@ from trainer.fits import fit_function
 from trainer.fits.options import parse_options
 from trainer.search_space import Space, search_space
 from trainer.snapshot import take_snapshot
-from trainer.splits import HOLDOUTS
 from two_tower.models import MODELS
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the command to an application."""
-    app.command("tune")(tune_command)
+    app.command("tune", short_help="Searches a model's options.")(tune_command)
 
 
 def tune_command(
-    model: Annotated[str, typer.Argument(help=f"Which model: {', '.join(sorted(MODELS))}.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"Which model: {', '.join(sorted(MODELS))}.")],
     data: DataOption,
     trials: Annotated[int, typer.Option("--trials", min=1, help="In all, those of earlier runs included.")] = 20,
     timeout_s: Annotated[
@@ -48,18 +48,22 @@ def tune_command(
         Path | None,
         typer.Option("--storage", metavar="FILE", help="Keeps the trials; the same command goes on where it stopped."),
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="rmse or ndcg. Default: rmse where there are ratings.")] = "",
-    holdout: Annotated[
-        str | None,
-        typer.Option("--holdout", help=f"Takes the test rows away, then again the rows to choose by: {HOLDOUTS}."),
-    ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="rmse|ndcg", help="Default: rmse where there are ratings.")
+    ] = "",
+    holdout: TwofoldHoldoutOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of splits, fits and search.")] = 0,
     search: Annotated[
         list[str] | None,
-        typer.Option("--search", metavar="OPTION=LOW:HIGH[:log]", help="Search this instead, or OPTION=VALUE,VALUE."),
+        typer.Option(
+            "--search",
+            metavar="OPTION=LOW:HIGH[:log]",
+            help="Search this instead, or OPTION=VALUE,VALUE; may be given again.",
+        ),
     ] = None,
     options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Keep this option as it is.")
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Keep this option as it is; may be given again."),
     ] = None,
     columns: ColumnsOption = "",
     users: UsersOption = None,
