@@ -72,7 +72,11 @@ def node() -> Finding:
 def docker() -> Finding:
     """A Docker engine that answers."""
     found = _version("docker", "info", "--format", "{{.ServerVersion}}")
-    return Finding(found is not None, found or "no engine answers", "needed by make test-containers only")
+    return Finding(
+        found is not None,
+        found or "no engine answers",
+        "for make test-containers, which starts one as root: apt install docker.io docker-compose debootstrap",
+    )
 
 
 def prometheus() -> Finding:

@@ -15,6 +15,7 @@ ROOT_VARIABLE = "MARQUEE_DOCKER_ROOT"
 """Names the folder where an engine that is started here keeps its images, so that a later run finds them."""
 
 _START_TIMEOUT_S = 60
+_LAYERS_KEPT = "6GB"
 _LAST_CLIENT_WITH_BUILDKIT = 22
 
 
@@ -126,7 +127,9 @@ def running_engine() -> Iterator[Engine]:
     environment["DOCKER_HOST"] = address
     try:
         _wait_for(client, environment, daemon, runtime / "dockerd.log")
-        yield Engine(client, environment)
+        engine = Engine(client, environment)
+        yield engine
+        _drop_what_is_replaced(engine)
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
@@ -144,6 +147,16 @@ def _client() -> str:
         if has_buildx.returncode == 0 or int(version.split(".")[0]) <= _LAST_CLIENT_WITH_BUILDKIT:
             return client
     raise MachineError("no docker on the PATH builds with BuildKit: install docker-buildx, or Debian's docker.io")
+
+
+def _drop_what_is_replaced(engine: Engine) -> None:
+    """Removes what newer builds took the place of: each run after a change leaves some gigabytes of it."""
+    try:
+        engine.run("image", "prune", "--force")
+        engine.run("builder", "prune", "--force", "--keep-storage", _LAYERS_KEPT)
+    except EngineError as error:
+        # Whatever the engine was started for went well: the next run goes on from here.
+        print(f"not all that newer builds took the place of was removed: {error}", flush=True)
 
 
 def _answers(client: str, environment: Mapping[str, str]) -> bool:
