@@ -4,9 +4,9 @@
 
 Redis, feature_service and model_service run on the data of serving_cost.py, with everybody near; 64 calls are under way
 over 16 connections. Rounds without the profiler tell what an answer costs, in the thread of the event loop and in
-gRPC's own threads, and so for the empty handler; then py-spy takes the stack of the loop's thread 200 times a second.
-What the loop costs is divided by the share of the samples that each layer has. py-spy must be allowed to look at other
-processes: as root, or where kernel.yama.ptrace_scope is 0.
+gRPC's own threads, and so for the empty handler; then py-spy takes the stack of the loop's thread 200 times a second,
+and each of our layers gets the time in which the loop was at it. What the loop costs beyond that is of gRPC, asyncio
+and sockets. py-spy must be allowed to look at other processes: as root, or where kernel.yama.ptrace_scope is 0.
 """
 
 import argparse
@@ -55,28 +55,30 @@ def costs(caller: Caller, server: Serving, load: Load) -> tuple[float, float]:
     return loop_s * 1e6 / answered.count, (all_s - loop_s) * 1e6 / answered.count
 
 
-def stacks(caller: Caller, server: Serving, load: Load) -> str:
-    """Returns the stacks of a server's Python threads while it is asked, as py-spy writes them."""
+def layers_us(caller: Caller, server: Serving, load: Load) -> dict[str, float]:
+    """Returns for how many µs an answer the loop was at each layer of ours, while py-spy looked."""
     with tempfile.TemporaryDirectory(prefix="marquee-stacks-") as folder:
         written = Path(folder) / "stacks"
         program = Path(sysconfig.get_path("scripts")) / "py-spy"
-        command = ["record", "--pid", server.pid, "--format", "raw", "--threads", "--rate", _PER_S, "--output", written]
-        duration = ["--duration", max(1, round(load.seconds) - 1)]
-        with subprocess.Popen([str(program), *map(str, [*command, *duration])], stderr=subprocess.PIPE) as profiler:
-            caller.call(load)
+        command = ["record", "--pid", server.pid, "--rate", _PER_S, "--threads", "--idle", "--format", "raw"]
+        command += ["--output", written, "--duration", max(1, round(load.seconds) - 1)]
+        with subprocess.Popen([str(program), *map(str, command)], stderr=subprocess.PIPE) as profiler:
+            answered = caller.call(load)
             _, complaints = profiler.communicate(timeout=60)
         if profiler.returncode:
             sys.exit(f"py-spy cannot look at the server: {complaints.decode(errors='replace')}")
-        return written.read_text(encoding="utf-8")
+        found = shares(written.read_text(encoding="utf-8"))
+    return {name: found[name] * answered.elapsed_s * 1e6 / answered.count for name in LAYERS if name != GRPC}
 
 
 def profile(caller: Caller, server: Serving, load: Load, rounds: int, *, layers: bool) -> dict[str, float]:
-    """Returns µs of an answer by layer; of a server that has no layers all of the loop is one."""
+    """Returns µs of an answer by layer; of a server that has none of ours all of the loop is gRPC's."""
     caller.call(load)
     measured = [costs(caller, server, load) for _ in range(rounds)]
     loop_us, threads_us = (statistics.median(column) for column in zip(*measured, strict=True))
-    parts = shares(stacks(caller, server, load)) if layers else {GRPC: 1.0}
-    return {THREADS: round(threads_us, 1), **{name: round(loop_us * parts.get(name, 0.0), 1) for name in LAYERS}}
+    ours = layers_us(caller, server, load) if layers else dict.fromkeys(LAYERS, 0.0)
+    told = {THREADS: threads_us, **ours, GRPC: loop_us - sum(ours.values())}
+    return {name: round(told[name], 1) for name in (THREADS, *LAYERS)}
 
 
 def show(figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -98,7 +98,7 @@ def profile_table(result: dict[str, Any]) -> Iterator[str]:
     for layer in next(iter(figures.values())):
         yield row([layer, *(_cell(told[layer]) for told in figures.values())])
     yield row(["together", *(_cell(sum(told.values())) for told in figures.values())])
-    yield source(result, "Stacks taken by py-spy, 200 a second; the cost is that of rounds without it.")
+    yield source(result, "Ours: the time in which the loop was at it, by py-spy. What else the loop costs is gRPC's.")
 
 
 def lists_table(result: dict[str, Any]) -> Iterator[str]:

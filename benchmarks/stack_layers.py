@@ -36,7 +36,7 @@ def layer_of(frames: Iterable[str]) -> str:
 def shares(stacks: str) -> dict[str, float]:
     """Returns the share of the samples that each layer has, of lines `THREAD;FRAME;FRAME;... COUNT`.
 
-    Other threads than the first one are left out: a profiler cannot tell whether they work or wait.
+    Other threads than the first one are left out. What is not of ours may be work or waiting: a profiler cannot tell.
 
     Raises:
         ValueError: There is no sample.
