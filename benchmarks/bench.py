@@ -41,7 +41,7 @@ STEPS = (
     Step("serving_cost.py", ("--model", MODELS[1], *_SHORT)),
     Step("serving_paths.py", ("--model", MODELS[0])),
     Step("serving_paths.py", ("--model", MODELS[1]), ("--model", MODELS[1], "--smoke")),
-    Step("answer_profile.py", ("--seconds", "6"), ("--smoke", "--seconds", "2", "--rounds", "1")),
+    Step("answer_profile.py", ("--seconds", "6"), ("--smoke", "--seconds", "1", "--rounds", "1")),
     *(Step("overload.py", ("--model", model)) for model in MODELS),
     Step("topk_scaling.py"),
     Step("beside_peers.py", _SHORT, ("--smoke",)),
