@@ -50,10 +50,11 @@ class EmbeddedUser:
         return _OBJECTS_BYTES + vectors + certainty
 
 
-def row_of(users: UsersT, row: int) -> UsersT:
-    """Returns one user without a hold on the tensors of all."""
+def rows_of(users: UsersT) -> list[UsersT]:
+    """Returns each user by himself, without a hold on the tensors of all."""
     kind = type(users)
-    return kind(**{each.name: getattr(users, each.name)[row : row + 1].clone() for each in fields(users)})
+    columns = {each.name: [row.clone() for row in getattr(users, each.name).split(1)] for each in fields(users)}
+    return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 def joined(parts: Sequence[UsersT], order: NDArray[np.int64] | None = None) -> UsersT:

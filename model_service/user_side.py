@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_service.embedded_user import EmbeddedUser, joined, row_of
+from model_service.embedded_user import EmbeddedUser, joined, rows_of
 from model_service.generation import Generation
 from model_service.queries import Source, UserQuery, ids_as_stored, stored_ids
 from model_service.stored_user import StoredUser
 from model_service.user_rows import AssembledUsers, assemble, seen_by
-from two_tower.heads import Heads
 from two_tower.user_columns import UserColumns
 
 
@@ -127,13 +126,11 @@ def _through_the_tower(
     bad_rows = frozenset(np.flatnonzero(~heads.finite_rows(vectors)).tolist())
     made: dict[str, EmbeddedUser] = {}
     if stored is not None and stored.kept:
-        for row, query in enumerate(queries):
-            user_id = query.user_id or ""
-            if query.is_as_stored and user_id in stored.users and user_id not in made and row not in bad_rows:
-                made[user_id] = _embedded(row_of(vectors, row), assembled.sources[row], num_ratings[row], heads)
+        apart = rows_of(vectors)  # [B]
+        on_host = [None] * len(apart) if heads.on_host is None else heads.on_host.users_of(apart, vectors)
+        for row, user_id in enumerate(ids_as_stored(queries)):
+            if user_id in stored.users and user_id not in made and row not in bad_rows:
+                made[user_id] = EmbeddedUser(
+                    apart[row], assembled.sources[row], num_ratings[row], weakref.ref(heads), on_host[row]
+                )
     return UserSide(vectors, bad_rows, assembled.sources, num_ratings, assembled.seen, assembled.columns, made)
-
-
-def _embedded(user: Any, source: Source, num_ratings: int, heads: Heads) -> EmbeddedUser:
-    on_host = None if heads.on_host is None else heads.on_host.user_of(user)
-    return EmbeddedUser(user, source, num_ratings, weakref.ref(heads), on_host)

@@ -42,11 +42,19 @@ class HostHeads:
         self._rating_vectors, self._rating_biases = rating.vectors.numpy(), rating.biases.numpy()  # [M, R], [M]
         self._ranking_vectors, self._ranking_biases = ranking.vectors.numpy(), ranking.biases.numpy()  # [M, K], [M]
 
-    def user_of(self, user: UserEmbeddings) -> HostUser:
-        """Returns a batch of one as views of what it holds."""
-        ranking = user.ranking_vectors.numpy()  # [1, K]
-        margin = self._ranking.margin(np.linalg.norm(ranking.astype(np.float64), axis=-1))  # [1]
-        return HostUser(user.rating_vectors.numpy()[0], ranking[0], float(margin[0]))
+    def users_of(self, users: Sequence[UserEmbeddings], together: UserEmbeddings) -> list[HostUser]:
+        """Returns users as views of what each holds.
+
+        Args:
+            users: Batches of one. [B]
+            together: The same as one batch.
+        """
+        norms = np.linalg.norm(together.ranking_vectors.numpy().astype(np.float64), axis=-1)  # [B]
+        margins = self._ranking.margin(norms).tolist()  # [B]
+        return [
+            HostUser(user.rating_vectors.numpy()[0], user.ranking_vectors.numpy()[0], margin)
+            for user, margin in zip(users, margins, strict=True)
+        ]
 
     def score_pairs(
         self, users: Sequence[HostUser], positions: NDArray[np.int64], numbers: NDArray[np.int64]
