@@ -14,8 +14,7 @@ from model_service.near_features import NearFeatures
 
 _AT_ONCE = 128
 """Users in a pass of the tower, which takes some 7 ms: half as long for each as of eight, and others want the lock of
-Python as long as it takes. With a rest after each pass of eight, a swap of 512 users took 4 s instead of .3 under load,
-and answers waited longer."""
+Python as long as it takes: docs/decisions/0061-loading-gives-way.md."""
 _AT_MOST_S = 20.0
 """How long a swap waits for it on a busy machine; who is not embedded by then is embedded when he is asked about."""
 
