@@ -39,6 +39,9 @@ _CONFIDENCE = 0.95
 
 def slope_of(times_s: Sequence[float], sizes_mib: Sequence[float]) -> tuple[float, float]:
     """Returns by how many MiB an hour something grows, and half the width of its 95% interval."""
+    if min(sizes_mib) == max(sizes_mib):
+        # SciPy divides by the spread, which is none.
+        return 0.0, 0.0
     line = stats.linregress(times_s, sizes_mib)
     half_width = stats.t.ppf((1 + _CONFIDENCE) / 2, len(times_s) - 2) * line.stderr
     return float(line.slope * 3600), float(half_width * 3600)
