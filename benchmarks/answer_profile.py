@@ -5,8 +5,9 @@
 Redis, feature_service and model_service run on the data of serving_cost.py, with everybody near; 64 calls are under way
 over 16 connections. Rounds without the profiler tell what an answer costs, in the thread of the event loop and in
 gRPC's own threads, and so for the empty handler; then py-spy takes the stack of the loop's thread 200 times a second,
-and each of our layers gets the time in which the loop was at it. What the loop costs beyond that is of gRPC, asyncio
-and sockets. py-spy must be allowed to look at other processes: as root, or where kernel.yama.ptrace_scope is 0.
+and each of our layers gets the time in which the loop was at it, less the share in which it was ready but had no core:
+callers and profiler run on the same ones. What the loop costs beyond that is of gRPC, asyncio and sockets. py-spy must
+be allowed to look at other processes: as root, or where kernel.yama.ptrace_scope is 0.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.prepared import FULL, MODELS, SMOKE, prepare
-from benchmarks.process_usage import cpu_s, main_thread_cpu_s
+from benchmarks.process_usage import cpu_s, main_thread_cpu_s, main_thread_scheduled_ns
 from benchmarks.record import record
 from benchmarks.rpc_load import Caller, Load
 from benchmarks.serving_cost import (
@@ -63,12 +64,15 @@ def layers_us(caller: Caller, server: Serving, load: Load) -> dict[str, float]:
         command = ["record", "--pid", server.pid, "--rate", _PER_S, "--threads", "--idle", "--format", "raw"]
         command += ["--output", written, "--duration", max(1, round(load.seconds) - 1)]
         with subprocess.Popen([str(program), *map(str, command)], stderr=subprocess.PIPE) as profiler:
+            before = np.array(main_thread_scheduled_ns(server.pid))
             answered = caller.call(load)
+            ran_ns, waited_ns = (main_thread_scheduled_ns(server.pid) - before).tolist()
             _, complaints = profiler.communicate(timeout=60)
         if profiler.returncode:
             sys.exit(f"py-spy cannot look at the server: {complaints.decode(errors='replace')}")
         found = shares(written.read_text(encoding="utf-8"))
-    return {name: found[name] * answered.elapsed_s * 1e6 / answered.count for name in LAYERS if name != GRPC}
+    at_work_s = answered.elapsed_s * ran_ns / (ran_ns + waited_ns)
+    return {name: found[name] * at_work_s * 1e6 / answered.count for name in LAYERS if name != GRPC}
 
 
 def profile(caller: Caller, server: Serving, load: Load, rounds: int, *, layers: bool) -> dict[str, float]:

@@ -16,6 +16,15 @@ def main_thread_cpu_s(pid: int) -> float:
     return _used_s(Path(f"/proc/{pid}/task/{pid}/stat"))
 
 
+def main_thread_scheduled_ns(pid: int) -> tuple[int, int]:
+    """Returns for how long the first thread of a process ran, and for how long it was ready but had to wait for a core.
+
+    Source: Documentation/scheduler/sched-stats.rst of Linux, /proc/PID/schedstat.
+    """
+    ran, waited, _ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    return int(ran), int(waited)
+
+
 def cpu_with_children_s(pid: int) -> float:
     """Returns the processor time of a process, of its living descendants, and of those that it waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -13,7 +13,7 @@ from trainer.moments import moment_text
 from trainer.readers.dataset_reader import Reading, read_with_report
 from trainer.readers.layouts import Layout
 from trainer.readers.read_options import ReadOptions
-from trainer.store_snapshots.data import read_snapshot_data
+from trainer.snapshot import read_as_kept
 from trainer.store_snapshots.folder import About, is_snapshot
 
 
@@ -108,7 +108,7 @@ def inspect_data(source: str, options: ReadOptions, option_words: Sequence[str] 
     """
     path = resolve_source(source)
     if is_snapshot(path):
-        about, data = read_snapshot_data(path)
+        about, data = read_as_kept(path, options)
         scale_origin = "as kept" if about.scale else "no ratings: retrieval only"
         time_form = "milliseconds since 1970" if about.has_times else None
         facts = [*_kept(about, path), *_facts(data, scale_origin, time_form)]

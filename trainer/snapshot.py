@@ -13,13 +13,13 @@ import numpy as np
 from trainer.block_split import split_by_blocks
 from trainer.data_cache import resolve_source
 from trainer.dataset import Dataset, Interactions
-from trainer.errors import HoldoutError, TrainerError
+from trainer.errors import DataError, HoldoutError, TrainerError
 from trainer.readers.dataset_reader import read_with_report
 from trainer.readers.mapped_columns import ROWS_AT_ONCE, are_mapped
 from trainer.readers.read_options import ReadOptions
 from trainer.splits import Holdout, parse_holdout, split
 from trainer.store_snapshots.data import read_snapshot_data
-from trainer.store_snapshots.folder import is_snapshot
+from trainer.store_snapshots.folder import About, is_snapshot
 from two_tower.manifest import Manifest, TrainedRows
 
 JudgedOn = Literal["test", "validation"]
@@ -74,13 +74,25 @@ def take_snapshot(source: str, options: ReadOptions) -> Snapshot:
     """
     path = resolve_source(source)
     if is_snapshot(path):
-        about, data = read_snapshot_data(path)
+        about, data = read_as_kept(path, options)
         return Snapshot(data, path, hash_of_data(data), about.taken_at_ms)
     now_ms = int(time.time() * 1000)
     reading = read_with_report(source, options)
     ratings = path / reading.files.ratings.name if path.is_dir() else path
     taken_at_ms = min(now_ms, int(ratings.stat().st_mtime * 1000))
     return Snapshot(reading.dataset, path, hash_of_data(reading.dataset), taken_at_ms)
+
+
+def read_as_kept(path: Path, options: ReadOptions) -> tuple[About, Dataset]:
+    """Reads what a rebuild kept.
+
+    Raises:
+        DataError: Something is stated of how to read it.
+        SnapshotError: It is damaged.
+    """
+    if stated := options.stated():
+        raise DataError(f"{path.name} is a snapshot, which is read as it was kept: leave out {', '.join(stated)}")
+    return read_snapshot_data(path)
 
 
 def default_holdout(data: Dataset) -> str:

@@ -4,7 +4,7 @@ A row with too few or too many columns, not UTF-8, without id, with an id that t
 further up is skipped and counts as broken.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,18 +25,22 @@ class KeyedTable:
     """The usable rows of a users or movies file, in file order.
 
     Attributes:
+        key: Role of the id column, "user" or "movie".
         ids: All different.
         rows: Their positions among the rows that were parsed. int64 [len(ids)]
         columns: By role, all parsed rows.
         layout: How the file was read.
         broken: What was set aside.
+        lines_of: Tells the lines of given rows, as of `RawTable`.
     """
 
+    key: str
     ids: list[str]
     rows: NDArray[np.int64]
     columns: Mapping[str, EncodedColumn]
     layout: Layout
     broken: BrokenRows
+    lines_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
     def texts(self, role: str) -> list[str]:
         """Returns one column as text, "" where it or the whole column is missing."""
@@ -52,6 +56,24 @@ class KeyedTable:
         column = self.columns[role]
         meanings = [meaning(label) for label in column.labels]
         return [meanings[code] for code in column.codes[self.rows].tolist()]
+
+    def storable(self, values: Iterable[T], kept: Callable[[T], T], rule: str) -> list[T]:
+        """Returns values as the services can store them, and notes the rows in which that is less than was read.
+
+        Args:
+            values: One for each id.
+            kept: Tells what can be kept of a value: itself where all of it.
+            rule: What is too much, and what becomes of it.
+        """
+        read = list(values)
+        told = [kept(value) for value in read]
+        less = [place for place, (before, after) in enumerate(zip(read, told, strict=True)) if before is not after]
+        if not less:
+            return told
+        shown = less[:SHOWN_PER_REASON]
+        texts = [f"{self.key} {shown_id(self.ids[place])}" for place in shown]
+        self.broken.add(rule, self.lines_of(self.rows[shown]).tolist(), texts, len(less), harmless=True)
+        return told
 
 
 def read_keyed_table(file: SourceFile, layout: Layout, key: str, max_share: float) -> KeyedTable:
@@ -86,7 +108,8 @@ def read_keyed_table(file: SourceFile, layout: Layout, key: str, max_share: floa
     drop(repeated, f"{key} id stood further up: skipped")
     table.broken.refuse_if_too_many(table.num_lines - int(blank.sum()), max_share)
     rows = np.flatnonzero(good)
-    return KeyedTable([ids.labels[code] for code in ids.codes[rows].tolist()], rows, columns, layout, table.broken)
+    names = [ids.labels[code] for code in ids.codes[rows].tolist()]
+    return KeyedTable(key, names, rows, columns, layout, table.broken, table.lines_of)
 
 
 def _blank_rows(table: RawTable, columns: Mapping[str, EncodedColumn]) -> NDArray[np.bool_]:

@@ -157,16 +157,22 @@ def layout_of_header(
 
 BAG = "bag:"
 """Before a bag's name, the role of its column."""
+MAX_BAGS = 8
+"""Bags of a movie that the catalogue keeps: marquee/v1/movie.proto."""
 
 
 def with_bags(layout: Layout, shown: str, bags: Sequence[str]) -> Layout:
     """Adds the columns of bags to the layout of a movies file.
 
     Raises:
-        DataError: There is no such column.
+        DataError: There is no such column, or there are more than a catalogue keeps.
     """
     if not bags:
         return layout
+    if len(bags) > MAX_BAGS:
+        raise DataError(
+            f"--movie-bag was given {len(bags)} times; a catalogue keeps at most {MAX_BAGS} bags of a movie"
+        )
     absent = [name for name in bags if name not in layout.header or not layout.has_header]
     if absent:
         columns = ", ".join(layout.header) if layout.has_header else "none with a name"

@@ -14,16 +14,21 @@ YEAR_AT_END = re.compile(r"\s*\(\d{4}\)\s*$")
 YEAR_IN_DATE = re.compile(r"(?<!\d)\d{4}(?!\d)")
 NO_GENRE = frozenset({"", "(no genres listed)", "unknown"})
 GENRE_SEPARATOR = "|"
+YEARS = (1800, 2200)
+"""First and last year that the catalogue keeps: marquee/v1/movie.proto."""
+MAX_GENRES = 32
+"""Genres of a movie that it keeps."""
+MAX_NAME_BYTES = 64
+"""Length of a genre, of a bag's name or of one of its values that it keeps, in UTF-8."""
 MAX_BAG_VALUES = 64
-"""Values of a movie over all its bags that the catalogue keeps: marquee/v1/movie.proto."""
-MAX_BAG_VALUE_BYTES = 64
-"""Length of a value that the catalogue keeps, in UTF-8."""
+"""Values of a movie over all its bags that it keeps."""
 
 
 def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[MovieColumns, KeyedTable]:
     """Reads a movies file; the movies keep its order.
 
-    The year is that of the date or year column where the file has one, else the last "(dddd)" of the title.
+    The year is that of the date or year column where the file has one, else the last "(dddd)" of the title. What no
+    catalogue keeps is left out and noted.
 
     Raises:
         DataError: It is empty, damaged, or has too many broken rows.
@@ -32,6 +37,9 @@ def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[Mov
     titles = table.texts("title")
     years = [year_of_date(text) for text in table.texts("year")] if "year" in layout.columns else map(year_of, titles)
     genres = _flagged_genres(table) if layout is KNOWN["u.item"] else table.mapped("genres", split_genres)
+    years = table.storable(years, _storable_year, f"year not from {YEARS[0]} to {YEARS[1]}: read as unknown")
+    too_much = f"over {MAX_GENRES} genres, or one over {MAX_NAME_BYTES} bytes: read without those"
+    genres = table.storable(genres, _storable_genres, too_much)
     columns = MovieColumns(
         movie_ids=table.ids,
         titles=[YEAR_AT_END.sub("", title) for title in titles],
@@ -60,13 +68,22 @@ def split_genres(text: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in NO_GENRE)
 
 
+def _storable_year(year: float) -> float:
+    return float("nan") if year < YEARS[0] or year > YEARS[1] else year
+
+
+def _storable_genres(genres: tuple[str, ...]) -> tuple[str, ...]:
+    kept = tuple(name for name in genres if len(name.encode()) <= MAX_NAME_BYTES)[:MAX_GENRES]
+    return genres if kept == genres else kept
+
+
 def _bags(table: KeyedTable, layout: Layout) -> dict[str, list[tuple[str, ...]]]:
     """Reads "Tom Hanks|Meg Ryan"; of a long list what the catalogue can keep of it, which is the head of the cast."""
     roles = [role for role in layout.columns if role.startswith(BAG)]
     at_most = MAX_BAG_VALUES // max(1, len(roles))
     return {
         role.removeprefix(BAG): [
-            tuple(value for value in values if len(value.encode()) <= MAX_BAG_VALUE_BYTES)[:at_most]
+            tuple(value for value in values if len(value.encode()) <= MAX_NAME_BYTES)[:at_most]
             for values in table.mapped(role, split_genres)
         ]
         for role in roles

@@ -32,6 +32,12 @@ class ReadOptions:
     max_broken_share: float = 0.01
     movie_bags: tuple[str, ...] = ()
 
+    def stated(self) -> list[str]:
+        """Returns the command-line options of what is not left out."""
+        options = {"columns": "--columns", "users_file": "--users", "movies_file": "--movies", "scale": "--scale"}
+        options |= {"max_broken_share": "--max-broken", "movie_bags": "--movie-bag"}
+        return [option for name, option in options.items() if getattr(self, name) != getattr(ReadOptions(), name)]
+
 
 def parse_columns(text: str) -> dict[str, str]:
     """Reads "user=uid,movie=film,rating=stars,time=ts" as a column name by role.

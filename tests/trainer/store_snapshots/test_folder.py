@@ -13,6 +13,7 @@ from tests.toy_dataset import toy_dataset
 from tests.trainer.command_runs import run
 from tests.trainer.store_snapshots.toy_about import ABOUT
 from trainer.durable_files import hash_of
+from trainer.errors import DataError
 from trainer.readers.read_options import ReadOptions
 from trainer.rebuild.retention import prune_snapshots
 from trainer.rebuild.taking import base_of_data
@@ -21,6 +22,7 @@ from trainer.store_snapshots.events import Events, merge
 from trainer.store_snapshots.folder import Holdings, SnapshotError, SnapshotFolder, read_holdings
 from two_tower import strict_json
 from two_tower.registry import Registry
+from two_tower.serving import RatingScale
 
 
 @pytest.fixture
@@ -113,6 +115,15 @@ def test_commands_take_it_as_data(folder: SnapshotFolder, holdings: Holdings) ->
 
     assert (snapshot.data.name, snapshot.taken_at_ms, snapshot.data.scale) == ("toy", 5, ABOUT.scale)
     assert len(snapshot.data.interactions) == len(holdings.watched)
+
+
+def test_nothing_may_be_stated_of_how_to_read_it(folder: SnapshotFolder, holdings: Holdings) -> None:
+    """What is said of files would be passed over in silence."""
+    folder.write(ABOUT, holdings)
+    stated = ReadOptions({"user": "uid"}, scale=RatingScale(1, 5, 1), movie_bags=("cast",))
+
+    with pytest.raises(DataError, match="leave out --columns, --scale, --movie-bag"):
+        take_snapshot(str(folder.path_of(ABOUT.name)), stated)
 
 
 @pytest.mark.parametrize("name", ["watched.parquet", "users.parquet", "movies.parquet"])
