@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from marquee.v1 import model_service_pb2, movie_pb2
+from numpy.typing import NDArray
 
 from model_service.catalogue import CatalogueMovie
 from model_service.generation import Generation
+from model_service.packed_columns import packed
 from model_service.queries import (
     AnsweredUser,
     RatingAnswer,
@@ -69,24 +71,28 @@ def batch_predict_ratings(
 ) -> model_service_pb2.BatchPredictRatingsResponse:
     """Returns the answers for many pairs; what could not be answered for has a status and NaN."""
     users = answer.users
-    user_statuses = np.array([_STATUS_OF[outcome] for outcome in users.outcomes], np.int32)  # [B]
-    statuses = np.where(
-        task.movie_numbers >= 0, user_statuses[task.positions], model_service_pb2.ROW_STATUS_MOVIE_NOT_FOUND
-    )  # [P]
+    user_statuses = np.array([_STATUS_OF[outcome] for outcome in users.outcomes], np.uint8)  # [B]
+    statuses = user_statuses[task.positions]  # [P]
+    statuses[task.movie_numbers < 0] = model_service_pb2.ROW_STATUS_MOVIE_NOT_FOUND
     numbers = answer.generation.catalogue.numbers_of(request.movie_ids)  # [N]
-    cold = (numbers >= 0) & ~answer.generation.heads.known[numbers]  # [N]
-    return model_service_pb2.BatchPredictRatingsResponse(
-        ratings=answer.ratings.tolist(),
-        rounded_ratings=answer.rounded_ratings.tolist(),
-        scores=answer.scores.tolist(),
-        statuses=statuses.tolist(),
-        cold=cold.tolist(),
+    columns: dict[str, NDArray[np.generic]] = {
+        "ratings": answer.ratings,
+        "rounded_ratings": answer.rounded_ratings,
+        "scores": answer.scores,
+        "statuses": statuses,
+        "cold": (numbers >= 0) & ~answer.generation.heads.known[numbers],  # [N]
+    }
+    if answer.deviations is not None:
+        columns["stddevs"] = answer.deviations
+    response = model_service_pb2.BatchPredictRatingsResponse(
         sources=[_source(*each) for each in zip(users.outcomes, users.sources, strict=True)],
         user_versions=users.user_versions,
-        stddevs=None if answer.deviations is None else answer.deviations.tolist(),
         num_ratings=users.num_ratings,
         model_version=answer.generation.checkpoint.version,
     )
+    fields = response.DESCRIPTOR.fields_by_name
+    response.MergeFromString(b"".join(packed(fields[name], column) for name, column in columns.items()))
+    return response
 
 
 def top_k(request: model_service_pb2.TopKRequest, answer: TopKAnswer) -> model_service_pb2.TopKResponse:

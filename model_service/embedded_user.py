@@ -46,14 +46,17 @@ class EmbeddedUser:
     def size_bytes(self) -> int:
         """What he takes of memory; on a GPU his tensors lie there."""
         certainty = 0 if self.certainty is None else self.certainty.matrix.nbytes
-        vectors = sum(int(getattr(self.vectors, each.name).nbytes) for each in fields(self.vectors))
-        return _OBJECTS_BYTES + vectors + certainty
+        tensors = [getattr(self.vectors, each.name) for each in fields(self.vectors)]
+        return _OBJECTS_BYTES + sum({id(tensor): int(tensor.nbytes) for tensor in tensors}.values()) + certainty
 
 
 def rows_of(users: UsersT) -> list[UsersT]:
     """Returns each user by himself, without a hold on the tensors of all."""
     kind = type(users)
-    columns = {each.name: [row.clone() for row in getattr(users, each.name).split(1)] for each in fields(users)}
+    # Models that rank by ratings give one tensor twice.
+    tensors = {each.name: getattr(users, each.name) for each in fields(users)}
+    apart = {id(tensor): [row.clone() for row in tensor.split(1)] for tensor in tensors.values()}
+    columns = {name: apart[id(tensor)] for name, tensor in tensors.items()}
     return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 

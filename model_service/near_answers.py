@@ -111,7 +111,7 @@ class NearAnswers:
         ranked = heads.rank(on_host, task.wish.k, barred, stored.seen if task.exclude_seen else stored.seen[:0])
         if generation.checkpoint.model.rating_scale is None:
             return RankedRow(ranked, None)
-        return RankedRow(ranked, heads.rate_pairs([on_host], np.zeros_like(ranked.numbers), ranked.numbers))
+        return RankedRow(ranked, heads.rate_ranked(on_host, ranked))
 
 
 def _is_little(task: Task, generation: Generation) -> bool:
@@ -143,8 +143,7 @@ def _rated(
     assert scale is not None
     positions, numbers = task.positions, task.movie_numbers
     # Of a movie that does not exist the last one is rated: what stands for no number is the place of that one.
-    ratings = heads.rate_pairs(users, positions, numbers)
-    scores = heads.score_pairs(users, positions, numbers)
+    ratings, scores = heads.rate_and_score(users, positions, numbers)
     told = [ratings, scale.round(ratings), scores]
     if certainty is not None:
         told.append(generation.checkpoint.model.deviations_by(certainty, generation.heads.movies, numbers))
