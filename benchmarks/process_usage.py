@@ -42,15 +42,24 @@ def peak_bytes(pid: int) -> int:
 
 def pss_bytes(pid: int) -> int:
     """Returns the memory that a process holds now, shared pages counted by their share."""
+    return _rolled_up_bytes(pid, "Pss")
+
+
+def pss_with_children_bytes(pid: int, kind: str = "Pss") -> int:
+    """Returns the memory that a process and its living descendants hold now, shared pages counted by their share.
+
+    Args:
+        pid: The process.
+        kind: "Pss", or of what alone: "Pss_Anon", "Pss_File", "Pss_Shmem" (proc(5), smaps_rollup).
+    """
+    return _rolled_up_bytes(pid, kind) + sum(pss_with_children_bytes(child, kind) for child in _children(pid))
+
+
+def _rolled_up_bytes(pid: int, kind: str) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{kind}:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(f"process {pid} has ended")
-
-
-def pss_with_children_bytes(pid: int) -> int:
-    """Returns the memory that a process and its living descendants hold now, shared pages counted by their share."""
-    return pss_bytes(pid) + sum(pss_with_children_bytes(child) for child in _children(pid))
 
 
 def _used_s(stat: Path) -> float:

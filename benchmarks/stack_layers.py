@@ -10,7 +10,7 @@ _LAYERS = (
     (re.compile(r"service_runtime/"), "reading, counting and timing the call"),
     (re.compile(r"model_service/(admission|field_rules|versions|canaries|queries|filters)\.py"), "checking it"),
     (re.compile(r"model_service/(near_features|near_cache)\.py"), "finding the user"),
-    (re.compile(r"two_tower/|model_service/near_answers\.py"), "ratings and scores"),
+    (re.compile(r"two_tower/|model_service/near_(answers|pairs)\.py"), "ratings and scores"),
     (re.compile(r"model_service/answers\.py"), "the message of the answer"),
     (re.compile(r"model_service/"), OTHERS),
 )

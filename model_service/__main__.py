@@ -20,6 +20,7 @@ from model_service.batcher import Batcher
 from model_service.catalogue_mirror import CatalogueMirror, InBackground, in_background
 from model_service.change_feed import ChangeFeed
 from model_service.checkpoint_loader import CheckpointLoader
+from model_service.company import Company
 from model_service.device_work import DeviceWork
 from model_service.generations import Generations
 from model_service.handlers import ModelHandlers
@@ -31,10 +32,12 @@ from model_service.near_answers import NearAnswers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
 from model_service.near_metrics import tell_answers_at_once, tell_near_cache
+from model_service.near_pairs import NearPairs
 from model_service.observed_batches import ObservedBatches, tell_spared, tell_waiting_room
 from model_service.pipeline import Pipeline
 from model_service.rollout import DEPENDENCIES, Rollout
 from model_service.settings import ModelSettings
+from model_service.thread_load import not_idle_s
 from model_service.users_ahead import UsersAhead
 from model_service.versions import Versions
 from model_service.workers import Workers
@@ -104,6 +107,7 @@ async def serve(
                     known.generations,
                     Versions(known.generations, rollout),
                     known.at_once,
+                    known.pairs,
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
                     max_bulk_rows=settings.max_bulk_rows,
@@ -174,6 +178,7 @@ class _Known:
         cache: Holds the users who are near.
         users: Reads users from there, and those who are not near from feature_service.
         at_once: Answers of users who are near without a batch.
+        pairs: Rates single pairs of them.
     """
 
     features: MeasuredReader
@@ -181,6 +186,7 @@ class _Known:
     cache: NearCache[NearUser]
     users: NearFeatures
     at_once: NearAnswers
+    pairs: NearPairs
 
 
 def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads, metrics: Metrics) -> _Known:
@@ -196,8 +202,10 @@ def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads,
     users = NearFeatures(features, cache, time.time)
     tell_near_cache(metrics, cache, users)
     at_once = NearAnswers(users, generations)
-    tell_answers_at_once(metrics, at_once)
-    return _Known(features, generations, cache, users, at_once)
+    company = Company(settings.rating_gap_ms / 1000, not_idle_s)
+    pairs = NearPairs(users, generations, company, time.monotonic)
+    tell_answers_at_once(metrics, at_once, pairs)
+    return _Known(features, generations, cache, users, at_once, pairs)
 
 
 def _rollout(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model_service.catalogue import CatalogueMovie
 from model_service.generation import Generation
+from model_service.near_pairs import RatedPair
 from model_service.packed_columns import packed
 from model_service.queries import (
     AnsweredUser,
@@ -63,6 +64,21 @@ def predict_rating(task: RatingTask, answer: RatingAnswer) -> model_service_pb2.
         user_version=user.user_version,
         stddev=None if answer.deviations is None else answer.deviations[0],
         num_ratings=user.num_ratings,
+    )
+
+
+def rated_pair(pair: RatedPair) -> model_service_pb2.PredictRatingResponse:
+    """Returns the same of a pair that was rated with others."""
+    return model_service_pb2.PredictRatingResponse(
+        rating=pair.rating,
+        rounded_rating=pair.rounded_rating,
+        score=pair.score,
+        source=_NUMBER_OF[pair.source],
+        cold=pair.cold,
+        model_version=pair.model_version,
+        user_version=pair.user_version,
+        stddev=pair.deviation,
+        num_ratings=pair.num_ratings,
     )
 
 

@@ -107,10 +107,7 @@ class FieldRules:
 
     def one_user(self, path: str, user: model_service_pb2.UserSelector) -> Sequence[UserQuery]:
         """Reads whom to answer for, and him alone."""
-        is_plain = user.user_id and not (
-            user.min_user_version or user.session_events or user.HasField("profile_overrides")
-        )
-        if not is_plain:
+        if not names_only(user):
             return [self.user(path, user)]
         self._user_id(f"{path}.user_id", user.user_id)
         return NamedUsers([user.user_id])
@@ -226,6 +223,13 @@ class FieldRules:
 
     def _text(self, path: str, text: str, most: int) -> bool:
         return self.count(path, "bytes", len(text.encode()), 1, most)
+
+
+def names_only(user: model_service_pb2.UserSelector) -> bool:
+    """Tells whether nothing is said of a user but his id."""
+    return bool(user.user_id) and not (
+        user.min_user_version or user.session_events or user.HasField("profile_overrides")
+    )
 
 
 def _are_plain(ids: Sequence[str]) -> bool:

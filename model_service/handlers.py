@@ -11,8 +11,10 @@ from marquee.v1 import model_service_pb2
 from model_service import answers, pieces, trials
 from model_service.admission import Admission
 from model_service.batcher import Batcher, ClosedError, ExpiredError
+from model_service.field_rules import names_only
 from model_service.generations import Generations
 from model_service.near_answers import NearAnswers
+from model_service.near_pairs import NearPairs
 from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer, TopKTask
 from model_service.versions import Versions
 from model_service.waiting_room import Priority, QueueFullError
@@ -31,6 +33,7 @@ class ModelHandlers:
         generations: Generations,
         versions: Versions,
         at_once: NearAnswers,
+        near_pairs: NearPairs,
         batcher: Batcher[Task, Answer],
         *,
         max_batch_rows: int,
@@ -45,6 +48,7 @@ class ModelHandlers:
             generations: What admission checks names against.
             versions: Chooses the model that answers.
             at_once: Answers what needs no batch.
+            near_pairs: Answers likewise who asks for one rating.
             batcher: The one scheduler of the device.
             max_batch_rows: Larger tasks are cut into pieces of so many users.
             max_bulk_rows: Tasks that give way are cut into pieces of so many.
@@ -55,6 +59,7 @@ class ModelHandlers:
         self._generations = generations
         self._versions = versions
         self._at_once = at_once
+        self._near_pairs = near_pairs
         self._batcher = batcher
         self._max_rows = {Priority.INTERACTIVE: max_batch_rows, Priority.BULK: min(max_batch_rows, max_bulk_rows)}
         self._interactive_max_rows = interactive_max_rows
@@ -65,7 +70,12 @@ class ModelHandlers:
         self, request: model_service_pb2.PredictRatingRequest, call: Call
     ) -> model_service_pb2.PredictRatingResponse:
         """Predicts one rating."""
-        task = await self._admit(Admission.predict_rating, request, self._chosen(request), rates=True)
+        version = self._chosen(request)
+        if version is None and names_only(request.user):
+            pair = await self._near_pairs.rate(request.user.user_id, request.movie_id, call.deadline)
+            if pair is not None:
+                return answers.rated_pair(pair)
+        task = await self._admit(Admission.predict_rating, request, version, rates=True)
         return answers.predict_rating(_as(RatingTask, task), _as(RatingAnswer, await self._answer(task, call)))
 
     async def batch_predict_ratings(

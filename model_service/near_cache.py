@@ -122,21 +122,16 @@ class NearCache(Generic[T]):
         self._entries.move_to_end(user_id)
         return entry.value
 
-    def peek_all(self, user_ids: Sequence[str], now_ms: int) -> list[T] | None:
-        """Returns what is kept of all of some users, None if somebody would have to be read; not counted.
+    def peek_each(self, user_ids: Sequence[str], now_ms: int) -> list[T | None]:
+        """Returns what is kept of each of some users, None where he would have to be read; not counted.
 
         The caller knows of no change. If he answers from it, he says so by `note_hits`.
         """
         if not self._live:
-            return None
+            return [None] * len(user_ids)
         entry_of = self._entries.get
-        found = []
-        for user_id in user_ids:
-            entry = entry_of(user_id)
-            if entry is None or 0 < entry.expires_at_ms <= now_ms:
-                return None
-            found.append(entry.value)
-        return found
+        entries = [entry_of(user_id) for user_id in user_ids]
+        return [None if entry is None or 0 < entry.expires_at_ms <= now_ms else entry.value for entry in entries]
 
     def note_hits(self, user_ids: Sequence[str]) -> None:
         """Counts users who were answered for from what is kept of them, which must be so still."""

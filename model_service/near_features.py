@@ -147,20 +147,39 @@ class NearFeatures:
 
         None where somebody must be read, or embedded, or a newer catalogue be read: then nothing is counted.
         """
-        catalogue, heads = generation.catalogue, generation.heads
-        users = self._cache.peek_all(user_ids, int(self._wall_clock() * 1000))
-        if users is None or self._catalogue_version > catalogue.version:
+        found = [user for user in self.embedded_each(user_ids, generation) if user is not None]
+        if len(found) < len(user_ids):
             return None
-        catalogue_id, num_movies = catalogue.catalogue_id, len(catalogue)
-        found = []
-        for near in users:
-            embedded = _by(heads, near)
-            if embedded is None or near.catalogue_id != catalogue_id or near.user.num_movies > num_movies:
-                return None
-            found.append((near.user, embedded))
-        self._cache.note_hits(user_ids)
-        self.num_embedded_taken += len(found)
+        self.note_answered(user_ids)
         return found
+
+    def embedded_each(self, user_ids: Sequence[str], generation: Generation) -> list[EmbeddedNearUser | None]:
+        """Returns likewise each of some users, None in the place of one who is not so. Nothing is counted.
+
+        Who answers from it says so by `note_answered`.
+        """
+        catalogue, heads = generation.catalogue, generation.heads
+        if self._catalogue_version > catalogue.version:
+            return [None] * len(user_ids)
+        catalogue_id, num_movies = catalogue.catalogue_id, len(catalogue)
+        found: list[EmbeddedNearUser | None] = []
+        for near in self._cache.peek_each(user_ids, int(self._wall_clock() * 1000)):
+            embedded = None if near is None else _by(heads, near)
+            if (
+                near is None
+                or embedded is None
+                or near.catalogue_id != catalogue_id
+                or near.user.num_movies > num_movies
+            ):
+                found.append(None)
+            else:
+                found.append((near.user, embedded))
+        return found
+
+    def note_answered(self, user_ids: Sequence[str]) -> None:
+        """Counts users who were answered for as they were embedded before, and keeps them for longer."""
+        self._cache.note_hits(user_ids)
+        self.num_embedded_taken += len(user_ids)
 
     def asked_last(self, num_users: int) -> list[str]:
         """Returns the ids of the users who were asked about last, the last one first; at most so many."""

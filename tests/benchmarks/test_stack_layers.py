@@ -16,7 +16,7 @@ BEHAVIOUR = "Behaviours.unary.<locals>.behaviour (service_runtime/behaviours.py:
         ([BEHAVIOUR], "reading, counting and timing the call"),
         ([BEHAVIOUR, "_admit (model_service/handlers.py:1)", "k (model_service/field_rules.py:9)"], "checking it"),
         ([BEHAVIOUR, "_rated (model_service/near_answers.py:1)", "any (numpy/_core.py:61)"], "ratings and scores"),
-        ([BEHAVIOUR, "peek_all (model_service/near_cache.py:1)"], "finding the user"),
+        ([BEHAVIOUR, "peek_each (model_service/near_cache.py:1)"], "finding the user"),
         ([BEHAVIOUR, "predict_rating (model_service/answers.py:54)"], "the message of the answer"),
         ([BEHAVIOUR, "submit (model_service/batcher.py:54)"], "the handler, and what stands between the others"),
     ],

@@ -1,0 +1,54 @@
+"""Decides whether what could be answered at once waits for others to be answered with it. Knows times; no request.
+
+Ratings that are answered together take a fraction of what they take one by one: each step's code and data are in the
+processor's caches for the second one, arrays are as cheap as numbers, and gRPC sends what is ready with fewer turns.
+But a server hands over one request per turn of its loop, so that to have company a request must wait for it. It does so
+only while the thread of the loop is hardly ever idle: then callers wait for each other anyway, and what is saved
+shortens everybody's wait. Below that, latency counts and processor time is there for the taking.
+"""
+
+from collections.abc import Callable
+
+_BUSY_SHARE = 0.85
+"""Of the time. There a request waits for three others on average (M/D/1: .85 / (2 * .15)). Why not less:
+docs/decisions/0069-busy-services-gather-ratings.md."""
+_WINDOW_S = 0.05
+"""Over which the share is measured: some twenty requests of a busy loop, and soon enough to notice a rush."""
+_MOST_GAPS = 4
+_MOST_REQUESTS = 64
+"""Together they take about a millisecond, for which others wait."""
+
+
+class Company:
+    """Whether requests shall wait, and how long. Time is an argument, in monotonic seconds."""
+
+    def __init__(self, gap_s: float, busy_s: Callable[[], float]) -> None:
+        """Stores how long the next one is waited for, 0 for never, and what tells how long the loop was busy so far."""
+        self.gap_s = gap_s
+        self._busy_s = busy_s
+        self._since = -float("inf")
+        self._busy_before_s = 0.0
+        self._is_busy = False
+
+    def is_sought(self, now: float) -> bool:
+        """Tells whether a request that comes now shall wait for others."""
+        elapsed = now - self._since
+        if elapsed >= _WINDOW_S:
+            busy_s = self._busy_s()
+            self._is_busy = busy_s - self._busy_before_s >= _BUSY_SHARE * elapsed
+            self._since, self._busy_before_s = now, busy_s
+        return self._is_busy and self.gap_s > 0
+
+    def may_wait(self, now: float, deadline: float | None) -> bool:
+        """Tells whether a request is in no hurry."""
+        return deadline is None or deadline - now > 2 * _MOST_GAPS * self.gap_s
+
+    def is_enough(self, num_waiting: int, num_came: int, waited_s: float) -> bool:
+        """Tells whether those who wait are to be answered now.
+
+        Args:
+            num_waiting: All of them.
+            num_came: Of these, in the last gap.
+            waited_s: How long the first one has waited.
+        """
+        return num_came == 0 or num_waiting >= _MOST_REQUESTS or waited_s >= (_MOST_GAPS - 1) * self.gap_s

@@ -1,0 +1,109 @@
+"""Ratings that are held while the service is busy are those that it gives one by one; nobody pays for his company."""
+
+import asyncio
+
+import grpc
+import pytest
+from marquee.v1 import model_service_pb2 as pb
+
+from model_service import company
+from tests.model_service.hand_made import HandMade, HandMadeSure
+from tests.scraping import scrape
+from two_tower.rating_spread import RatingSpread
+
+USERS = ["carl", "dora", "emil"]
+MOVIES = ["heat", "alien", "big", "up", "new"]
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Lets every service count as busy, whatever its loop does."""
+    monkeypatch.setattr(company, "_BUSY_SHARE", -1.0)
+
+
+@pytest.fixture
+async def model(request, busy, start, train, features, unused_tcp_port):
+    """A busy service that has three users near, each with a history of his own; `num_held` tells who was held."""
+    features.follow()
+    for place, user_id in enumerate(USERS):
+        features.watch(user_id, MOVIES[place], 1000, 5.0)
+        features.watch(user_id, MOVIES[place + 1], 2000, 2.0)
+    train("v1", kind=getattr(request, "param", HandMade), rating_spread=RatingSpread((0, 2, 5), (1.2, 0.9, 0.8)))
+    metrics = f"127.0.0.1:{unused_tcp_port}"
+    async with start(near_cache_bytes=1 << 20, metrics_listen=metrics) as stub:
+
+        async def num_held():
+            return (await asyncio.to_thread(scrape, metrics)).total("marquee_model_answers_held_total")
+
+        stub.num_held = num_held
+        async with asyncio.timeout(10):
+            while await num_held() < len(USERS):
+                await asyncio.gather(*(stub.PredictRating(rate(user_id, "heat")) for user_id in USERS))
+        yield stub
+
+
+def rate(user_id, movie_id, **user):
+    return pb.PredictRatingRequest(user=pb.UserSelector(user_id=user_id, **user), movie_id=movie_id)
+
+
+@pytest.mark.parametrize("model", [HandMade, HandMadeSure], indirect=True)
+async def test_ratings_given_together_are_those_given_one_by_one(model, start):
+    """To the last bit, of several users and movies at once, one of which the checkpoint does not know."""
+    asked = [rate(user_id, movie_id) for user_id in USERS for movie_id in MOVIES]
+    async with start(near_cache_bytes=0) as nobody_near:
+        one_by_one = [await nobody_near.PredictRating(each) for each in asked]
+    before = await model.num_held()
+
+    together = await asyncio.gather(*(model.PredictRating(each) for each in asked))
+
+    assert await model.num_held() - before == len(asked)
+    for held, alone in zip(together, one_by_one, strict=True):
+        assert held.stddev == pytest.approx(alone.stddev, rel=1e-5)
+        held.stddev = alone.stddev
+        assert held == alone
+
+
+async def test_each_gets_his_own_answer_or_his_own_error(model):
+    """A movie that nobody has, an id that is none and a user who is not near leave the others as they are."""
+    alone = await model.PredictRating(rate("carl", "up"))
+    asked = [rate("carl", "up"), rate("carl", "none"), rate("x" * 200, "up"), rate("stranger", "up"), rate("carl", "")]
+
+    outcomes = await asyncio.gather(*(model.PredictRating(each) for each in asked), return_exceptions=True)
+
+    assert outcomes[0] == alone
+    assert outcomes[3].source == pb.ANSWER_SOURCE_POPULAR
+    codes = [outcomes[place].code() for place in (1, 2, 4)]
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    assert codes == [grpc.StatusCode.NOT_FOUND, invalid, invalid]
+
+
+async def test_who_goes_away_takes_nobody_with_him(model):
+    """One of three is cancelled while they are held."""
+    asked = [rate(user_id, "up") for user_id in USERS]
+    alone = [await model.PredictRating(each) for each in asked]
+    calls = [model.PredictRating(each) for each in asked]
+    await asyncio.sleep(0.001)
+
+    calls[1].cancel()
+
+    assert await asyncio.gather(calls[0], calls[2]) == [alone[0], alone[2]]
+
+
+async def test_who_is_in_a_hurry_is_not_held(model):
+    """He would pay for what others save."""
+    before = await model.num_held()
+
+    answer = await model.PredictRating(rate("carl", "up"), timeout=0.02)
+
+    assert answer.rating
+    assert await model.num_held() == before
+
+
+@pytest.mark.parametrize("said", [{"min_user_version": "1-1"}, {"profile_overrides": {"gender": "F"}}])
+async def test_who_says_more_of_a_user_than_his_id_is_answered_for_that(model, said):
+    """What is kept of the user does not do for him: his question goes the way of all others."""
+    before = await model.num_held()
+
+    await asyncio.gather(model.PredictRating(rate("carl", "up", **said)), return_exceptions=True)
+
+    assert await model.num_held() == before
