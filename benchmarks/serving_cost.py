@@ -181,6 +181,7 @@ def model_service(stack: LocalStack, name: str, cache_bytes: int) -> Iterator[Se
         "MODEL_NEAR_CACHE_BYTES": str(cache_bytes),
         # A refusal ends a measurement, and a busy machine would refuse some of 64 callers.
         "MODEL_MAX_PENDING_CALLS": "1000",
+        "MODEL_MAX_WAITING_ROWS": "100000",
     }
     with ServiceProcess("model_service", address, settings, stack.folder / f"model_service_{name}.log") as process:
         process.wait_until_serving(180)
