@@ -31,6 +31,7 @@ from model_service.model_table import ModelTable
 from model_service.near_answers import NearAnswers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures, NearUser
+from model_service.near_lists import NearLists
 from model_service.near_metrics import tell_answers_at_once, tell_near_cache
 from model_service.near_pairs import NearPairs
 from model_service.observed_batches import ObservedBatches, tell_spared, tell_waiting_room
@@ -108,6 +109,7 @@ async def serve(
                     Versions(known.generations, rollout),
                     known.at_once,
                     known.pairs,
+                    known.lists,
                     batcher,
                     max_batch_rows=settings.max_batch_rows,
                     max_bulk_rows=settings.max_bulk_rows,
@@ -179,6 +181,7 @@ class _Known:
         users: Reads users from there, and those who are not near from feature_service.
         at_once: Answers of users who are near without a batch.
         pairs: Rates single pairs of them.
+        lists: Ranks for them while the service is busy.
     """
 
     features: MeasuredReader
@@ -187,6 +190,7 @@ class _Known:
     users: NearFeatures
     at_once: NearAnswers
     pairs: NearPairs
+    lists: NearLists
 
 
 def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads, metrics: Metrics) -> _Known:
@@ -202,10 +206,11 @@ def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads,
     users = NearFeatures(features, cache, time.time)
     tell_near_cache(metrics, cache, users)
     at_once = NearAnswers(users, generations)
-    company = Company(settings.rating_gap_ms / 1000, not_idle_s)
+    company = Company(settings.company_gap_ms / 1000, not_idle_s)
     pairs = NearPairs(users, generations, company, time.monotonic)
-    tell_answers_at_once(metrics, at_once, pairs)
-    return _Known(features, generations, cache, users, at_once, pairs)
+    lists = NearLists(users, generations, company, time.monotonic)
+    tell_answers_at_once(metrics, at_once, pairs, lists)
+    return _Known(features, generations, cache, users, at_once, pairs, lists)
 
 
 def _rollout(

@@ -114,59 +114,63 @@ def batch_predict_ratings(
 def top_k(request: model_service_pb2.TopKRequest, answer: TopKAnswer) -> model_service_pb2.TopKResponse:
     """Returns the ranked movies of one user."""
     user = require_answered(answer.users[0])
-    return model_service_pb2.TopKResponse(
-        movies=_ranked(answer.rows[0], answer.generation, request.view),
+    response = model_service_pb2.TopKResponse(
         source=_source(user.outcome, user.source),
         model_version=answer.generation.checkpoint.version,
         user_version=user.user_version,
     )
+    _add_ranked(response, answer.rows[0], answer.generation, request.view)
+    return response
 
 
 def batch_top_k(request: model_service_pb2.BatchTopKRequest, answer: TopKAnswer) -> model_service_pb2.BatchTopKResponse:
     """Returns the ranked movies of many users."""
     users = answer.users
-    results = [
-        model_service_pb2.UserTopK(
-            status=_STATUS_OF[outcome],
-            movies=_ranked(row, answer.generation, request.view),
-            source=_source(outcome, source),
-            user_version=user_version,
+    response = model_service_pb2.BatchTopKResponse(model_version=answer.generation.checkpoint.version)
+    for outcome, source, user_version, row in zip(
+        users.outcomes, users.sources, users.user_versions, answer.rows, strict=True
+    ):
+        result = response.results.add(
+            status=_STATUS_OF[outcome], source=_source(outcome, source), user_version=user_version
         )
-        for outcome, source, user_version, row in zip(
-            users.outcomes, users.sources, users.user_versions, answer.rows, strict=True
-        )
-    ]
-    return model_service_pb2.BatchTopKResponse(results=results, model_version=answer.generation.checkpoint.version)
+        _add_ranked(result, row, answer.generation, request.view)
+    return response
 
 
 def similar_movies(
     request: model_service_pb2.SimilarMoviesRequest, answer: SimilarAnswer
 ) -> model_service_pb2.SimilarMoviesResponse:
     """Returns the nearest movies."""
-    return model_service_pb2.SimilarMoviesResponse(
-        movies=_ranked(answer.row, answer.generation, request.view),
-        model_version=answer.generation.checkpoint.version,
-    )
+    response = model_service_pb2.SimilarMoviesResponse(model_version=answer.generation.checkpoint.version)
+    _add_ranked(response, answer.row, answer.generation, request.view)
+    return response
 
 
-def _ranked(row: RankedRow, generation: Generation, view: int) -> list[model_service_pb2.RankedMovie]:
-    movies = generation.catalogue.movies
+def _add_ranked(
+    response: model_service_pb2.TopKResponse | model_service_pb2.UserTopK | model_service_pb2.SimilarMoviesResponse,
+    row: RankedRow,
+    generation: Generation,
+    view: int,
+) -> None:
+    """Adds the movies of a list. In place, and each with what it has: both take half of what making messages takes."""
+    movies, add = generation.catalogue.movies, response.movies.add
     numbers, scores = row.ranked.numbers.tolist(), row.ranked.scores.tolist()
     are_known = generation.heads.known[row.ranked.numbers].tolist()
-    ratings = [None] * len(numbers) if row.ratings is None else row.ratings.tolist()
-    told = [None] * len(numbers) if row.explanations is None else row.explanations
-    with_movie = view == movie_pb2.MOVIE_VIEW_MOVIE
-    return [
-        model_service_pb2.RankedMovie(
-            movie_id=movies[number].movie_id,
-            score=score,
-            predicted_rating=rating,
-            cold=not known,
-            movie=_movie(movies[number]) if with_movie else None,
-            explanation=None if explanation is None else _explanation(explanation, movies),
-        )
-        for number, score, rating, known, explanation in zip(numbers, scores, ratings, are_known, told, strict=True)
-    ]
+    if row.ratings is None:
+        for number, score in zip(numbers, scores, strict=True):
+            add(movie_id=movies[number].movie_id, score=score)
+    else:
+        for number, score, rating in zip(numbers, scores, row.ratings.tolist(), strict=True):
+            add(movie_id=movies[number].movie_id, score=score, predicted_rating=rating)
+    if not all(are_known):
+        for ranked, is_known in zip(response.movies, are_known, strict=True):
+            ranked.cold = not is_known
+    if row.explanations is not None:
+        for ranked, explanation in zip(response.movies, row.explanations, strict=True):
+            ranked.explanation.CopyFrom(_explanation(explanation, movies))
+    if view == movie_pb2.MOVIE_VIEW_MOVIE:
+        for ranked, number in zip(response.movies, numbers, strict=True):
+            ranked.movie.CopyFrom(_movie(movies[number]))
 
 
 def _explanation(explanation: Explanation, movies: Sequence[CatalogueMovie]) -> model_service_pb2.Explanation:

@@ -42,6 +42,10 @@ class EmbeddedUser:
     on_host: HostUser | None = None
     certainty: PosteriorFactor | None = None
 
+    def is_ranked_on_host(self, heads: "Heads") -> bool:
+        """Tells whether his vectors on the host are all that an answer takes; else popularity has a say, or a batch."""
+        return self.on_host is not None and (heads.popularity is None or self.source is not Source.POPULAR)
+
     @property
     def size_bytes(self) -> int:
         """What he takes of memory; on a GPU his tensors lie there."""

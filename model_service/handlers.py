@@ -14,6 +14,7 @@ from model_service.batcher import Batcher, ClosedError, ExpiredError
 from model_service.field_rules import names_only
 from model_service.generations import Generations
 from model_service.near_answers import NearAnswers
+from model_service.near_lists import NearLists
 from model_service.near_pairs import NearPairs
 from model_service.queries import Answer, RatingAnswer, RatingTask, SimilarAnswer, Task, TopKAnswer, TopKTask
 from model_service.versions import Versions
@@ -34,6 +35,7 @@ class ModelHandlers:
         versions: Versions,
         at_once: NearAnswers,
         near_pairs: NearPairs,
+        near_lists: NearLists,
         batcher: Batcher[Task, Answer],
         *,
         max_batch_rows: int,
@@ -49,6 +51,7 @@ class ModelHandlers:
             versions: Chooses the model that answers.
             at_once: Answers what needs no batch.
             near_pairs: Answers likewise who asks for one rating.
+            near_lists: Answers likewise who asks for one list, while there is company to wait for.
             batcher: The one scheduler of the device.
             max_batch_rows: Larger tasks are cut into pieces of so many users.
             max_bulk_rows: Tasks that give way are cut into pieces of so many.
@@ -60,6 +63,7 @@ class ModelHandlers:
         self._versions = versions
         self._at_once = at_once
         self._near_pairs = near_pairs
+        self._near_lists = near_lists
         self._batcher = batcher
         self._max_rows = {Priority.INTERACTIVE: max_batch_rows, Priority.BULK: min(max_batch_rows, max_bulk_rows)}
         self._interactive_max_rows = interactive_max_rows
@@ -97,7 +101,8 @@ class ModelHandlers:
     async def top_k(self, request: model_service_pb2.TopKRequest, call: Call) -> model_service_pb2.TopKResponse:
         """Recommends movies to one user."""
         task = await self._admit(Admission.top_k, request, self._chosen(request))
-        return answers.top_k(request, _as(TopKAnswer, await self._answer(task, call)))
+        answer = await self._near_lists.rank(_as(TopKTask, task), call.deadline)
+        return answers.top_k(request, answer or _as(TopKAnswer, await self._answer(task, call)))
 
     async def batch_top_k(
         self, request: model_service_pb2.BatchTopKRequest, call: Call

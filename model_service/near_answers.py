@@ -19,7 +19,6 @@ from model_service.queries import (
     NamedUsers,
     RatingAnswer,
     RatingTask,
-    Source,
     Task,
     TopKAnswer,
     TopKTask,
@@ -67,15 +66,15 @@ class NearAnswers:
         if generation is None or generation.catalogue.catalogue_id != task.catalogue_id:
             return None
         heads = generation.heads.on_host
-        if heads is None or not _is_little(task, generation):
+        if heads is None or not is_little(task, generation):
             return None
         users = self._features.embedded_users(task.users.user_ids, generation)
         if users is None:
             return None
+        if not all(embedded.is_ranked_on_host(generation.heads) for _, embedded in users):
+            return None
         on_host = [embedded.on_host for _, embedded in users if embedded.on_host is not None]
         sources = [embedded.source for _, embedded in users]
-        if len(on_host) < len(users) or (generation.heads.popularity is not None and Source.POPULAR in sources):
-            return None
         certainty = None
         if isinstance(task, RatingTask) and _needs_certainty(task, generation):
             certainty = self._certainty(task.users, users[0], generation)
@@ -114,7 +113,8 @@ class NearAnswers:
         return RankedRow(ranked, heads.rate_ranked(on_host, ranked))
 
 
-def _is_little(task: Task, generation: Generation) -> bool:
+def is_little(task: Task, generation: Generation) -> bool:
+    """Tells whether others may wait in the loop for a task to be done."""
     if isinstance(task, RatingTask):
         if generation.checkpoint.model.rating_scale is None:
             return False

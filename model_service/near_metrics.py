@@ -5,6 +5,7 @@ from typing import Any
 from model_service.near_answers import NearAnswers
 from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures
+from model_service.near_lists import NearLists
 from model_service.near_pairs import NearPairs
 from service_runtime.metrics import Metrics
 
@@ -38,15 +39,15 @@ def tell_near_cache(metrics: Metrics, cache: NearCache[Any], features: NearFeatu
     )
 
 
-def tell_answers_at_once(metrics: Metrics, answers: NearAnswers, pairs: NearPairs) -> None:
+def tell_answers_at_once(metrics: Metrics, answers: NearAnswers, pairs: NearPairs, lists: NearLists) -> None:
     """Lets Prometheus see how many requests needed no batch."""
     metrics.counter_of(
         "answers_at_once",
         "Requests about one user who was near and embedded, answered without a batch.",
-        lambda: {(): answers.num_given + pairs.num_given},
+        lambda: {(): answers.num_given + pairs.num_given + lists.num_given},
     )
     metrics.counter_of(
         "answers_held",
-        "Of these, ratings that were held for a moment, while the service was busy, and given together.",
-        lambda: {(): pairs.num_held},
+        "Requests for one rating or list that were held for a moment to be given together, while the service was busy.",
+        lambda: {(): pairs.held.num_held + lists.held.num_held},
     )

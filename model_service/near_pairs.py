@@ -4,7 +4,6 @@ To rate one pair takes some twenty steps of numpy and of our own, and to rate si
 asks about a movie that is not there, is told so and goes the way of all others, where errors are told.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from model_service.company import Company
 from model_service.generation import Generation
 from model_service.generations import Generations
+from model_service.held import Held
 from model_service.near_features import EmbeddedNearUser, NearFeatures
 from model_service.queries import Source
 
@@ -44,18 +44,12 @@ class RatedPair(NamedTuple):
     num_ratings: int
 
 
-class _Asked(NamedTuple):
-    user_id: str
-    movie_id: str
-    answer: "asyncio.Future[RatedPair | None]"
-
-
 class NearPairs:
     """Rates pairs by the model that serves.
 
     Attributes:
         num_given: Ratings so far.
-        num_held: Of these, those that waited for others.
+        held: Those that wait for others.
     """
 
     def __init__(
@@ -64,13 +58,8 @@ class NearPairs:
         """Stores who knows the users, what answers, who waits for whom, and what tells monotonic seconds."""
         self._features = features
         self._generations = generations
-        self._company = company
-        self._clock = clock
-        self._waiting: list[_Asked] = []
-        self._first_came = 0.0
-        self._num_seen = 0
+        self.held = Held(company, clock, self._rated)
         self.num_given = 0
-        self.num_held = 0
 
     async def rate(self, user_id: str, movie_id: str, deadline: float | None) -> RatedPair | None:
         """Returns the rating of a movie by a user as he is stored, as a batch would give it; None if it takes one.
@@ -83,66 +72,35 @@ class NearPairs:
         Raises:
             Unavailable: Nothing answers yet.
         """
-        now = self._clock()
-        waits = self._waiting or self._company.is_sought(now)
-        if not waits or not self._company.may_wait(now, deadline):
-            return self._rated([user_id], [movie_id])[0]
-        loop = asyncio.get_running_loop()
-        asked = _Asked(user_id, movie_id, loop.create_future())
-        self._waiting.append(asked)
-        if len(self._waiting) == 1:
-            self._first_came, self._num_seen = now, 1
-            loop.call_later(self._company.gap_s, self._look)
-        return await asked.answer
+        if self.held.is_worth_it(deadline):
+            return await self.held.answered((user_id, movie_id))
+        return self._rated([(user_id, movie_id)])[0]
 
-    def _look(self) -> None:
-        """Answers those who wait, or waits for one more gap."""
-        num_waiting = len(self._waiting)
-        if self._company.is_enough(num_waiting, num_waiting - self._num_seen, self._clock() - self._first_came):
-            self._answer_all()
-        else:
-            self._num_seen = num_waiting
-            asyncio.get_running_loop().call_later(self._company.gap_s, self._look)
-
-    def _answer_all(self) -> None:
-        waiting, self._waiting = [each for each in self._waiting if not each.answer.done()], []
-        try:
-            rated = self._rated([each.user_id for each in waiting], [each.movie_id for each in waiting])
-        except Exception as error:  # noqa: BLE001  each caller gets it and reports it
-            for each in waiting:
-                each.answer.set_exception(error)
-            return
-        for each, pair in zip(waiting, rated, strict=True):
-            each.answer.set_result(pair)
-        self.num_held += len(rated) - rated.count(None)
-
-    def _rated(self, user_ids: Sequence[str], movie_ids: Sequence[str]) -> list[RatedPair | None]:
+    def _rated(self, pairs: Sequence[tuple[str, str]]) -> list[RatedPair | None]:
         generation = self._generations.residents().serving
-        rated: list[RatedPair | None] = [None] * len(user_ids)
-        places, numbers, users = self._near(user_ids, movie_ids, generation)
+        rated: list[RatedPair | None] = [None] * len(pairs)
+        places, numbers, users = self._near(pairs, generation)
         if places:
             for place, pair in zip(places, _pairs(generation, users, np.array(numbers, np.int64)), strict=True):
                 rated[place] = pair
-            self._features.note_answered([user_ids[place] for place in places])
+            self._features.note_answered([pairs[place][0] for place in places])
             self.num_given += len(places)
         return rated
 
     def _near(
-        self, user_ids: Sequence[str], movie_ids: Sequence[str], generation: Generation
+        self, pairs: Sequence[tuple[str, str]], generation: Generation
     ) -> tuple[list[int], list[int], list[EmbeddedNearUser]]:
         """Returns which pairs can be rated now, with movie and user of each."""
         heads, catalogue = generation.heads, generation.catalogue
         places, numbers, users = [], [], []
         if heads.on_host is not None and generation.checkpoint.model.rating_scale is not None:
-            near = self._features.embedded_each(user_ids, generation)
-            for place, (user, movie_id) in enumerate(zip(near, movie_ids, strict=True)):
+            near = self._features.embedded_each([user_id for user_id, _ in pairs], generation)
+            for place, (user, (_, movie_id)) in enumerate(zip(near, pairs, strict=True)):
                 number = catalogue.number_of.get(movie_id)
                 if user is None or number is None or not catalogue.available[number]:
                     continue
                 embedded = user[1]
-                is_ranked_by_popularity = heads.popularity is not None and embedded.source is Source.POPULAR
-                lacks_certainty = heads.tells_deviations and embedded.certainty is None
-                if embedded.on_host is not None and not is_ranked_by_popularity and not lacks_certainty:
+                if embedded.is_ranked_on_host(heads) and (embedded.certainty is not None or not heads.tells_deviations):
                     places.append(place)
                     numbers.append(number)
                     users.append(user)

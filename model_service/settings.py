@@ -147,12 +147,12 @@ class ModelSettings(ServiceSettings):
         description="How long a batch is held that began to form while the device was busy or right after one left, in "
         "milliseconds. A caller who is alone hardly ever waits for it.",
     )
-    rating_gap_ms: float = Field(
+    company_gap_ms: float = Field(
         default=3.0,
         ge=0,
         le=100,
-        description="How long a rating that could be given at once is held while the service is busy, so that others "
-        "are given with it, in milliseconds; four times that at most, and 0 never.",
+        description="How long a rating or a list that could be given at once is held while the service is busy, so "
+        "that others are given with it, in milliseconds; four times that at most, and 0 never.",
     )
     max_batches_in_flight: int | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Rates pairs and ranks for one user by numpy on the host, exactly as a batch does, without what a batch costs.
+"""Rates pairs and ranks by numpy on the host, exactly as a batch does, without what a batch costs.
 
 Most of what a batch takes where the users' vectors are at hand is the care of a batch: rows, masks by row, tensors that
 are taken apart and joined. It costs several times what the products cost. Knows vectors; no stored user and no RPC.
@@ -6,6 +6,7 @@ are taken apart and joined. It costs several times what the products cost. Knows
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,18 +72,11 @@ class HostHeads:
         """
         ranking = [user.ranking for user in users]
         scores = _sums(ranking, positions, self._ranking_vectors, self._ranking_biases, numbers)
-        if self._ranks_by_ratings and all(user.rating is user.ranking for user in users):
-            return stars(self._model, scores), scores
-        rating = [user.rating for user in users]
-        raw = _sums(rating, positions, self._rating_vectors, self._rating_biases, numbers)
-        return stars(self._model, raw), scores
+        return self._stars(users, positions, numbers, scores), scores
 
     def rate_ranked(self, user: HostUser, ranked: Ranked) -> NDArray[np.float32]:
         """Returns the ratings of movies that were ranked for a user, clipped to the scale. float32 [k]."""
-        if self._ranks_by_ratings and user.rating is user.ranking:
-            return stars(self._model, ranked.scores)
-        vectors, biases = self._rating_vectors[ranked.numbers], self._rating_biases[ranked.numbers]  # [k, R], [k]
-        return stars(self._model, sum_exactly(user.rating, vectors, biases))
+        return self._stars([user], np.zeros_like(ranked.numbers), ranked.numbers, ranked.scores)
 
     def rank(self, user: HostUser, k: int, barred: NDArray[np.integer], seen: NDArray[np.integer]) -> Ranked:
         """Returns the k best movies, fewer if fewer may be recommended.
@@ -99,6 +93,56 @@ class HostHeads:
         scores[seen] = -np.inf
         candidates = candidates_of(scores, user.margin, k)  # [C]
         return best_of(user.ranking, self._ranking_vectors, self._ranking_biases, candidates, k)
+
+    def rank_all(
+        self, users: Sequence[HostUser], ks: Sequence[int], excluded: Sequence[Sequence[NDArray[np.integer]]]
+    ) -> list[tuple[Ranked, NDArray[np.float32] | None]]:
+        """Returns for each user what `rank` does, and the ratings of these movies; None from a model without a scale.
+
+        Args:
+            users: For whom, at least one. [B]
+            ks: Movies wanted of each, at least 1. [B]
+            excluded: Catalogue numbers that each list may not hold, in any number of arrays. [B]
+        """
+        ranking = [user.ranking for user in users]
+        scores = np.concatenate(ranking).reshape(len(users), -1) @ self._ranking_vectors.T  # [B, M]
+        scores += self._ranking_biases
+        candidates = []
+        for mine, user, k, arrays in zip(scores, users, ks, excluded, strict=True):
+            for barred in arrays:
+                mine[barred] = -np.inf
+            candidates.append(candidates_of(mine, user.margin, k))
+        rows = np.repeat(np.arange(len(users)), [len(each) for each in candidates])  # [C]
+        numbers = np.concatenate(candidates)  # [C], ascending within a row
+        exact = _sums(ranking, rows, self._ranking_vectors, self._ranking_biases, numbers)  # [C]
+        # It is stable: of equal scores the lower number stands first.
+        order = np.lexsort((-exact, rows))  # [C]
+        ends = np.cumsum([len(each) for each in candidates]).tolist()
+        starts = [0, *ends[:-1]]
+        best = [order[start : min(start + k, end)] for start, end, k in zip(starts, ends, ks, strict=True)]
+        kept = np.concatenate(best)  # [sum of k]
+        numbers, exact = numbers[kept], exact[kept]
+        rates = self._model.rating_scale is not None
+        ratings = self._stars(users, rows[kept], numbers, exact) if rates else None
+        bounds = np.cumsum([0, *map(len, best)]).tolist()
+        return [
+            (Ranked(numbers[start:end], exact[start:end]), None if ratings is None else ratings[start:end])
+            for start, end in pairwise(bounds)
+        ]
+
+    def _stars(
+        self,
+        users: Sequence[HostUser],
+        positions: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        scores: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Returns the ratings of pairs whose scores are known. float32 [P]."""
+        if self._ranks_by_ratings and all(user.rating is user.ranking for user in users):
+            return stars(self._model, scores)
+        rating = [user.rating for user in users]
+        raw = _sums(rating, positions, self._rating_vectors, self._rating_biases, numbers)
+        return stars(self._model, raw)
 
 
 def _sums(

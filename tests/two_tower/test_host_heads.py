@@ -66,3 +66,39 @@ def test_a_list_has_the_ratings_that_its_pairs_have(is_one: bool) -> None:
     ratings, scores = heads.rate_and_score([user], np.zeros(10, np.int64), ranked.numbers)
     np.testing.assert_array_equal(heads.rate_ranked(user, ranked), ratings)
     np.testing.assert_array_equal(ranked.scores, scores)
+
+
+@pytest.mark.parametrize("is_one", [False, True], ids=["two heads", "one head"])
+def test_lists_made_together_are_those_made_one_by_one(is_one: bool) -> None:
+    """Of several lengths, with movies that have equal vectors, and one that may hold nothing."""
+    rng = np.random.default_rng(4)
+    ranking = _matrix(rng)
+    ranking.vectors[1::2] = ranking.vectors[::2]
+    ranking.biases[1::2] = ranking.biases[::2]
+    rating = ranking if is_one else _matrix(rng)
+    vectors = torch.from_numpy(rng.standard_normal((5, WIDTH), np.float32))
+    heads = HostHeads(MODEL, rating, ranking)
+    users = _users(heads, UserEmbeddings(vectors if is_one else vectors.flip(-1), vectors))
+    ks = [1, 7, NUM_MOVIES, 500, 10]
+    barred, everything, nothing = rng.integers(0, NUM_MOVIES, 50), np.arange(NUM_MOVIES), np.zeros(0, np.int64)
+    excluded = [(barred, nothing), (nothing, nothing), (barred, barred[:3]), (nothing,), (nothing, everything)]
+
+    together = heads.rank_all(users, ks, excluded)
+
+    for user, k, arrays, (ranked, ratings) in zip(users, ks, excluded, together, strict=True):
+        alone = heads.rank(user, k, np.concatenate(arrays), nothing)
+        np.testing.assert_array_equal(ranked.numbers, alone.numbers)
+        np.testing.assert_array_equal(ranked.scores, alone.scores)
+        np.testing.assert_array_equal(ratings, heads.rate_ranked(user, alone))
+    assert [len(ranked.numbers) for ranked, _ in together[3:]] == [NUM_MOVIES, 0]
+
+
+def test_a_model_without_a_scale_makes_lists_without_ratings() -> None:
+    """Of data without ratings."""
+    rng = np.random.default_rng(5)
+    heads = HostHeads(SimpleNamespace(rating_scale=None), _matrix(rng), _matrix(rng))  # type: ignore[arg-type]
+    vectors = torch.from_numpy(rng.standard_normal((2, WIDTH), np.float32))
+
+    told = heads.rank_all(_users(heads, UserEmbeddings(vectors, vectors)), [3, 4], [(), ()])
+
+    assert [(len(ranked.numbers), ratings) for ranked, ratings in told] == [(3, None), (4, None)]

@@ -1,10 +1,11 @@
-"""Ratings that are held while the service is busy are those that it gives one by one; nobody pays for his company."""
+"""What is held while the service is busy is what it gives one by one; nobody pays for his company."""
 
 import asyncio
 
 import grpc
 import pytest
 from marquee.v1 import model_service_pb2 as pb
+from marquee.v1 import movie_pb2
 
 from model_service import company
 from tests.model_service.hand_made import HandMade, HandMadeSure
@@ -46,6 +47,10 @@ def rate(user_id, movie_id, **user):
     return pb.PredictRatingRequest(user=pb.UserSelector(user_id=user_id, **user), movie_id=movie_id)
 
 
+def top(user_id, **fields):
+    return pb.TopKRequest(**{"user": pb.UserSelector(user_id=user_id), "k": 3, **fields})
+
+
 @pytest.mark.parametrize("model", [HandMade, HandMadeSure], indirect=True)
 async def test_ratings_given_together_are_those_given_one_by_one(model, start):
     """To the last bit, of several users and movies at once, one of which the checkpoint does not know."""
@@ -61,6 +66,42 @@ async def test_ratings_given_together_are_those_given_one_by_one(model, start):
         assert held.stddev == pytest.approx(alone.stddev, rel=1e-5)
         held.stddev = alone.stddev
         assert held == alone
+
+
+async def test_lists_given_together_are_those_given_one_by_one(model, start):
+    """Of several lengths, with filters and seen movies of their own, and one that nothing is left for."""
+    wishes = [
+        {},
+        {"k": 1},
+        {"k": 500},
+        {"exclude_seen": False},
+        {"filter": pb.MovieFilter(genres_any=["Comedy"])},
+        {"filter": pb.MovieFilter(genres_none=["Comedy"]), "exclude_seen": False},
+        {"filter": pb.MovieFilter(year_min=2100)},
+        {"view": movie_pb2.MOVIE_VIEW_MOVIE},
+    ]
+    asked = [top(user_id, **wish) for user_id in USERS for wish in wishes]
+    async with start(near_cache_bytes=0) as nobody_near:
+        one_by_one = [await nobody_near.TopK(each) for each in asked]
+    before = await model.num_held()
+
+    together = await asyncio.gather(*(model.TopK(each) for each in asked))
+
+    assert together == one_by_one
+    assert await model.num_held() - before == len(asked)
+
+
+async def test_a_list_that_takes_more_than_products_is_not_held(model):
+    """Varied or explained lists go into a batch; so does whoever is not near, after he was held in vain."""
+    before = await model.num_held()
+
+    varied, explained = await asyncio.gather(model.TopK(top("carl", diversity=0.5)), model.TopK(top("carl", explain=2)))
+    assert await model.num_held() == before
+    stranger = await model.TopK(top("stranger"))
+
+    assert len(varied.movies) == len(explained.movies) == 3
+    assert explained.movies[0].HasField("explanation")
+    assert stranger.source == pb.ANSWER_SOURCE_POPULAR
 
 
 async def test_each_gets_his_own_answer_or_his_own_error(model):
