@@ -101,6 +101,23 @@ def profile_table(result: dict[str, Any]) -> Iterator[str]:
     yield source(result, "Ours: the time in which the loop was at it, by py-spy. What else the loop costs is gRPC's.")
 
 
+def soak_table(result: dict[str, Any]) -> Iterator[str]:
+    """Yields the table of how memory went while a service was asked for half an hour, and what was not answered."""
+    figures = result["figures"]
+    yield from head(["MiB", "first minute", "half way", "last minute", "an hour, in the second half", "± at 95%"])
+    for name, minutes in figures["pss_mib"].items():
+        grown = figures["mib_an_hour_in_second_half"][name]
+        times = [minutes[0], minutes[len(minutes) // 2], minutes[-1]]
+        yield row([name, *(f"{each:.1f}" for each in times), f"{grown['slope']:.1f}", f"{grown['half_width_95']:.1f}"])
+    asked = " and ".join(f"{rate:,} {kind}" for kind, rate in figures["asked_per_s"].items())
+    failed = len(figures["turns_with_errors"])
+    yield source(
+        result,
+        f"{figures['answers']:,} answers in {figures['minutes']:g} minutes, {failed} turns with an error; asked for "
+        f"{asked} a second, 99th percentile {figures['p99_ms']:g} ms.",
+    )
+
+
 def lists_table(result: dict[str, Any]) -> Iterator[str]:
     """Yields the table of what lists cost by the size of the catalogue."""
     names = {
@@ -133,6 +150,7 @@ TABLES = {
     **{f"serving_paths_{model}": paths_table for model in MODELS},
     **{f"overload_{model}": overload_table for model in MODELS},
     f"answer_profile_{MODELS[0]}": profile_table,
+    f"soak_{MODELS[0]}": soak_table,
     "topk_scaling": lists_table,
 }
 
