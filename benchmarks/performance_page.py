@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -166,7 +167,9 @@ def draw(figures: Mapping[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"processor time of all processes of a server, µs an answer of {_SHOWN}")
     axes.spines[["top", "right"]].set_visible(False)
-    FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    # Else each run would give its parts other names.
+    with rc_context({"svg.hashsalt": path.name}):
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})  # type: ignore[no-untyped-call]
 
 
 def _cells(measured: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
