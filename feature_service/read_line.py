@@ -46,6 +46,7 @@ class ReadLine(asyncio.BufferedProtocol):
         self._waiting: deque[tuple[float, Tell]] = deque()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_gone = False
         self.is_open = False
 
     async def open(self) -> None:
@@ -74,10 +75,12 @@ class ReadLine(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._transport is not None:
+        if self._transport is not None and not self._is_gone:
+            self._is_gone = True
+            # First, and once: TLS of Python 3.11.2 fails to abort a transport that was closed twice.
+            self._transport.abort()
             # It forgets the transport; redis-py would warn of a connection that was left open.
             self._connection._close()  # type: ignore[no-untyped-call]
-            self._transport.abort()
         waiting, self._waiting = self._waiting, deque()
         for _, tell in waiting:
             tell(reason or ConnectionError("the connection to Redis was closed"))

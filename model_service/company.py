@@ -13,10 +13,12 @@ _BUSY_SHARE = 0.85
 """Of the time. There a request waits for three others on average (M/D/1: .85 / (2 * .15)). Why not less:
 docs/decisions/0069-a-busy-service-gathers.md."""
 _WINDOW_S = 0.05
-"""Over which the share is measured: some twenty requests of a busy loop, and soon enough to notice a rush."""
+"""Over which the share is measured: some eighty requests of a busy loop, and soon enough to notice a rush. The system
+counts in steps of milliseconds, so one window may say a twentieth too much and the next one as much too little."""
 _MOST_GAPS = 4
-_MOST_REQUESTS = 64
-"""As ratings they take about a millisecond, as lists of 4,000 movies four, for which others wait."""
+MOST_TOGETHER = 64
+"""Questions that are answered in one turn of the loop, for which others wait: as ratings they take about a millisecond,
+as lists of 4,000 movies eight."""
 
 
 class Company:
@@ -51,4 +53,4 @@ class Company:
             num_came: Of these, in the last gap.
             waited_s: How long the first one has waited.
         """
-        return num_came == 0 or num_waiting >= _MOST_REQUESTS or waited_s >= (_MOST_GAPS - 1) * self.gap_s
+        return num_came == 0 or num_waiting >= MOST_TOGETHER or waited_s >= (_MOST_GAPS - 1) * self.gap_s

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from model_service.company import Company
+from model_service.company import MOST_TOGETHER, Company
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -39,7 +39,7 @@ class Held(Generic[Question, Answer]):
         return seeks and self._company.may_wait(now, deadline)
 
     async def answered(self, question: Question) -> Answer:
-        """Waits for the answer. What is raised by the one who answers is raised to all who wait."""
+        """Waits for the answer, and raises what was raised instead of it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, answer))
@@ -59,12 +59,25 @@ class Held(Generic[Question, Answer]):
             asyncio.get_running_loop().call_later(self._company.gap_s, self._look)
 
     def _answer(self) -> None:
-        waiting, self._waiting = [each for each in self._waiting if not each[1].done()], []
+        """Answers as many as others may wait for in one turn of the loop, and the rest in the next turns."""
+        waiting, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        wanted = [each for each in waiting if not each[1].done()]
+        answers = self._answers([question for question, _ in wanted])
+        for (_, future), answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _answers(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
+        """Answers all; where that fails, each by itself, so that nobody pays for another one's question."""
+        if not questions:
+            return []
         try:
-            answers = self._answer_all([question for question, _ in waiting])
-        except Exception as error:  # noqa: BLE001  each caller gets it and reports it
-            for _, future in waiting:
-                future.set_exception(error)
-            return
-        for (_, future), answer in zip(waiting, answers, strict=True):
-            future.set_result(answer)
+            return self._answer_all(questions)
+        except Exception as error:  # noqa: BLE001  each caller gets his own and reports it
+            if len(questions) == 1:
+                return [error]
+            return [answer for question in questions for answer in self._answers([question])]

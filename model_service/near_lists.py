@@ -16,7 +16,7 @@ from model_service.generations import Generations
 from model_service.held import Held
 from model_service.near_answers import is_little
 from model_service.near_features import EmbeddedNearUser, NearFeatures
-from model_service.queries import AnsweredUsers, NamedUsers, TopKAnswer, TopKTask, UserOutcome
+from model_service.queries import AnsweredUsers, NamedUsers, TopKAnswer, TopKTask, UserOutcome, stored_ids
 from two_tower.recommending import RankedRow
 
 
@@ -48,30 +48,38 @@ class NearLists:
         Raises:
             Unavailable: Nothing answers yet.
         """
-        if task.model_version is not None or not isinstance(task.users, NamedUsers):
-            return None
         generation = self._generations.residents().serving
-        if generation.heads.on_host is None or not is_little(task, generation):
+        if task.model_version is not None or not self._near([task], generation):
             return None
         return await self.held.answered(task) if self.held.is_worth_it(deadline) else None
 
     def _ranked(self, tasks: Sequence[TopKTask]) -> list[TopKAnswer | None]:
         generation = self._generations.residents().serving
-        user_ids = [task.users.user_ids[0] for task in tasks if isinstance(task.users, NamedUsers)]
-        near = {
-            place: user
-            for place, user in enumerate(self._features.embedded_each(user_ids, generation))
-            if user is not None
-            and user[1].is_ranked_on_host(generation.heads)
-            and tasks[place].catalogue_id == generation.catalogue.catalogue_id
-        }
+        near = self._near(tasks, generation)
         ranked: list[TopKAnswer | None] = [None] * len(tasks)
         if near:
             for place, answer in self._answers(tasks, near, generation):
                 ranked[place] = answer
-            self._features.note_answered([user_ids[place] for place in near])
+            self._features.note_answered([stored_ids(tasks[place].users)[0] for place in near])
             self.num_given += len(near)
         return ranked
+
+    def _near(self, tasks: Sequence[TopKTask], generation: Generation) -> dict[int, EmbeddedNearUser]:
+        """Returns the users of the lists that can be made now, by the places of these."""
+        little = [
+            place
+            for place, task in enumerate(tasks)
+            if isinstance(task.users, NamedUsers)
+            and task.catalogue_id == generation.catalogue.catalogue_id
+            and is_little(task, generation)
+        ]
+        user_ids = [stored_ids(tasks[place].users)[0] for place in little]
+        found = self._features.embedded_each(user_ids, generation)
+        return {
+            place: user
+            for place, user in zip(little, found, strict=True)
+            if user is not None and user[1].is_ranked_on_host(generation.heads)
+        }
 
     def _answers(
         self, tasks: Sequence[TopKTask], near: Mapping[int, EmbeddedNearUser], generation: Generation

@@ -44,6 +44,14 @@ class RatedPair(NamedTuple):
     num_ratings: int
 
 
+class _Near(NamedTuple):
+    """Pairs that can be rated now: where they stand among all, and movie and user of each."""
+
+    places: list[int]
+    numbers: list[int]
+    users: list[EmbeddedNearUser]
+
+
 class NearPairs:
     """Rates pairs by the model that serves.
 
@@ -72,39 +80,45 @@ class NearPairs:
         Raises:
             Unavailable: Nothing answers yet.
         """
+        pairs = [(user_id, movie_id)]
+        generation = self._generations.residents().serving
+        near = self._near(pairs, generation)
+        if not near.places:
+            return None
         if self.held.is_worth_it(deadline):
-            return await self.held.answered((user_id, movie_id))
-        return self._rated([(user_id, movie_id)])[0]
+            return await self.held.answered(pairs[0])
+        return self._told(pairs, near, generation)[0]
 
     def _rated(self, pairs: Sequence[tuple[str, str]]) -> list[RatedPair | None]:
         generation = self._generations.residents().serving
-        rated: list[RatedPair | None] = [None] * len(pairs)
-        places, numbers, users = self._near(pairs, generation)
-        if places:
-            for place, pair in zip(places, _pairs(generation, users, np.array(numbers, np.int64)), strict=True):
-                rated[place] = pair
-            self._features.note_answered([pairs[place][0] for place in places])
-            self.num_given += len(places)
-        return rated
+        return self._told(pairs, self._near(pairs, generation), generation)
 
-    def _near(
-        self, pairs: Sequence[tuple[str, str]], generation: Generation
-    ) -> tuple[list[int], list[int], list[EmbeddedNearUser]]:
-        """Returns which pairs can be rated now, with movie and user of each."""
+    def _told(self, pairs: Sequence[tuple[str, str]], near: _Near, generation: Generation) -> list[RatedPair | None]:
+        told: list[RatedPair | None] = [None] * len(pairs)
+        if near.places:
+            rated = _pairs(generation, near.users, np.array(near.numbers, np.int64))
+            for place, pair in zip(near.places, rated, strict=True):
+                told[place] = pair
+            self._features.note_answered([pairs[place][0] for place in near.places])
+            self.num_given += len(near.places)
+        return told
+
+    def _near(self, pairs: Sequence[tuple[str, str]], generation: Generation) -> _Near:
+        """Returns which pairs can be rated now."""
         heads, catalogue = generation.heads, generation.catalogue
-        places, numbers, users = [], [], []
+        near = _Near([], [], [])
         if heads.on_host is not None and generation.checkpoint.model.rating_scale is not None:
-            near = self._features.embedded_each([user_id for user_id, _ in pairs], generation)
-            for place, (user, (_, movie_id)) in enumerate(zip(near, pairs, strict=True)):
+            found = self._features.embedded_each([user_id for user_id, _ in pairs], generation)
+            for place, (user, (_, movie_id)) in enumerate(zip(found, pairs, strict=True)):
                 number = catalogue.number_of.get(movie_id)
                 if user is None or number is None or not catalogue.available[number]:
                     continue
                 embedded = user[1]
                 if embedded.is_ranked_on_host(heads) and (embedded.certainty is not None or not heads.tells_deviations):
-                    places.append(place)
-                    numbers.append(number)
-                    users.append(user)
-        return places, numbers, users
+                    near.places.append(place)
+                    near.numbers.append(number)
+                    near.users.append(user)
+        return near
 
 
 def _pairs(generation: Generation, users: Sequence[EmbeddedNearUser], numbers: NDArray[np.int64]) -> list[RatedPair]:

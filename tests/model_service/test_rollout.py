@@ -223,6 +223,10 @@ async def test_ten_swaps_under_load_fail_nobody(start, train):
         for number in range(1, 11):
             train(f"v{number}", user_points={**USER_POINTS, "ann": (1.0 + number, 0.25)})
             await until_served(model, f"v{number}")
+        async with asyncio.timeout(10):
+            # The last one has begun to serve; those who ask must have heard of it too.
+            while "v10" not in scores:
+                await asyncio.wait(callers, timeout=0.01)
         for caller in callers:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)

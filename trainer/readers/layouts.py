@@ -159,13 +159,15 @@ BAG = "bag:"
 """Before a bag's name, the role of its column."""
 MAX_BAGS = 8
 """Bags of a movie that the catalogue keeps: marquee/v1/movie.proto."""
+MAX_BAG_NAME_BYTES = 64
+"""Length of a bag's name that it keeps, in UTF-8."""
 
 
 def with_bags(layout: Layout, shown: str, bags: Sequence[str]) -> Layout:
     """Adds the columns of bags to the layout of a movies file.
 
     Raises:
-        DataError: There is no such column, or there are more than a catalogue keeps.
+        DataError: There is no such column, there are more than a catalogue keeps, or its name is longer than it keeps.
     """
     if not bags:
         return layout

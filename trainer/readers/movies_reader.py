@@ -19,7 +19,7 @@ YEARS = (1800, 2200)
 MAX_GENRES = 32
 """Genres of a movie that it keeps."""
 MAX_NAME_BYTES = 64
-"""Length of a genre, of a bag's name or of one of its values that it keeps, in UTF-8."""
+"""Length of a genre or of a value of a bag that it keeps, in UTF-8."""
 MAX_BAG_VALUES = 64
 """Values of a movie over all its bags that it keeps."""
 
@@ -27,8 +27,8 @@ MAX_BAG_VALUES = 64
 def read_movies(file: SourceFile, layout: Layout, max_share: float) -> tuple[MovieColumns, KeyedTable]:
     """Reads a movies file; the movies keep its order.
 
-    The year is that of the date or year column where the file has one, else the last "(dddd)" of the title. What no
-    catalogue keeps is left out and noted.
+    The year is that of the date or year column where the file has one, else the last "(dddd)" of the title. Years
+    and genres that no catalogue keeps are left out and noted; of a long bag the head is kept.
 
     Raises:
         DataError: It is empty, damaged, or has too many broken rows.
