@@ -39,6 +39,7 @@ from deploy.local.stack import LocalStack
 from model_service.batcher import Batcher
 from model_service.catalogue_mirror import CatalogueMirror, in_background
 from model_service.change_feed import ChangeFeed
+from model_service.company import Company
 from model_service.device_work import DeviceWork
 from model_service.embedded_user import EmbeddedUser, joined
 from model_service.features import FeatureReader, UsersRead
@@ -49,6 +50,7 @@ from model_service.near_features import NearFeatures, NearUser
 from model_service.pipeline import Pipeline
 from model_service.queries import Answer, RatingTask, Source, Task, TopKTask, UserQuery
 from model_service.stored_user import StoredUser, stored_users
+from model_service.thread_load import not_idle_s
 from model_service.waiting_room import BatchingKnobs, Priority
 from trainer.fits import silent
 from trainer.publishing import publish
@@ -132,7 +134,7 @@ async def arm_of(address: str, checkpoint: Checkpoint, name: str) -> AsyncIterat
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
-            async with Batcher(KNOBS, pipeline) as batcher:
+            async with Batcher(KNOBS, pipeline, Company(0.0, not_idle_s)) as batcher:
                 feed = ChangeFeed(reader, cache, generations.refresh_soon, random.Random(1))
                 following = asyncio.create_task(feed.follow())
                 while not cache.is_live:  # noqa: ASYNC110 the feed sets it, with nothing to wait for

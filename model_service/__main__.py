@@ -101,7 +101,7 @@ async def serve(
             rollout = _rollout(settings, registry, known.generations, work, ahead, health, threads, rng)
             tell_models(metrics, known.generations, rollout)
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
-            async with Batcher(settings.knobs(), batches) as batcher:
+            async with Batcher(settings.knobs(), batches, known.company) as batcher:
                 tell_waiting_room(metrics, batcher.room)
                 tell_spared(metrics, lambda: pipeline.num_spared)
                 handlers = ModelHandlers(
@@ -182,6 +182,7 @@ class _Known:
         at_once: Answers of users who are near without a batch.
         pairs: Rates single pairs of them.
         lists: Ranks for them while the service is busy.
+        company: Tells whether those wait who need the store.
     """
 
     features: MeasuredReader
@@ -191,6 +192,7 @@ class _Known:
     at_once: NearAnswers
     pairs: NearPairs
     lists: NearLists
+    company: Company
 
 
 def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads, metrics: Metrics) -> _Known:
@@ -206,11 +208,12 @@ def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads,
     users = NearFeatures(features, cache, time.time)
     tell_near_cache(metrics, cache, users)
     at_once = NearAnswers(users, generations)
-    company = Company(settings.company_gap_ms / 1000, not_idle_s)
+    gap_s = settings.company_gap_ms / 1000
+    company = Company(gap_s, not_idle_s)
     pairs = NearPairs(users, generations, company, time.monotonic)
     lists = NearLists(users, generations, company, time.monotonic)
     tell_answers_at_once(metrics, at_once, pairs, lists)
-    return _Known(features, generations, cache, users, at_once, pairs, lists)
+    return _Known(features, generations, cache, users, at_once, pairs, lists, Company.of_reads(gap_s, not_idle_s))
 
 
 def _rollout(

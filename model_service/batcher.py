@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from model_service.company import Company
 from model_service.waiting_room import BatchingKnobs, Drop, Priority, Ticket, WaitingRoom
 
 Payload = TypeVar("Payload")
@@ -74,9 +75,11 @@ class Batcher(Generic[Payload, Answer]):
         self,
         knobs: BatchingKnobs,
         work: BatchWork[Payload, Answer],
+        company: Company,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.room: WaitingRoom[Member[Payload, Answer]] = WaitingRoom(knobs)
+        """Stores the policy and who tells it whether the loop is busy, what answers, and monotonic seconds."""
+        self.room: WaitingRoom[Member[Payload, Answer]] = WaitingRoom(knobs, company)
         self._work = work
         self._clock = clock
         self._running: set[asyncio.Task[None]] = set()

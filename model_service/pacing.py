@@ -5,7 +5,13 @@ each costs about as much as one of sixteen. A request that finds the device busy
 a small gap. Where answers are made faster than requests are handed over, though, the device is never found busy; so it
 counts as busy for one gap after a batch left. To hold a request then is a bet that others come: after one that was lost
 the next ones are not made, so that who asks one question after another hardly ever waits.
+
+While the loop is busy (`Company.of_reads`), a batch is held for longer. Its users have to be read from the store, a
+call and a pass through the tower that cost much for one of them and little for the tenth; and the fewer they are among
+all who ask, the longer it takes for some to come.
 """
+
+from model_service.company import Company
 
 _NOT_HELD_AFTER_A_LOST_BET = 8
 """Batches. A lone caller pays one gap for each 9 answers; among many, a bet lost by chance costs 8 small batches."""
@@ -14,18 +20,34 @@ _NOT_HELD_AFTER_A_LOST_BET = 8
 class Pacing:
     """When a batch that begins to form may leave. Time is always an argument, in monotonic seconds."""
 
-    def __init__(self, gap_s: float) -> None:
-        """Stores the gap."""
+    def __init__(self, gap_s: float, company: Company) -> None:
+        """Stores the gap, and who tells whether to hold a batch for longer."""
         self._gap_s = gap_s
+        self._company = company
         self._last_left = -float("inf")
         self._is_bet = False
         self._not_held = 0
 
-    def hold_until(self, arrived: float, num_in_flight: int) -> float:
-        """Returns when a batch may leave whose first request came now, and found so many batches under way."""
+    def hold_until(self, arrived: float, deadline: float, num_in_flight: int) -> float:
+        """Returns when a batch may leave.
+
+        Args:
+            arrived: When its first request came, which is now.
+            deadline: When the caller of that one stops waiting.
+            num_in_flight: Batches that it found under way.
+        """
+        if self._company.is_sought(arrived) and self._company.may_wait(arrived, deadline):
+            self._is_bet = False
+            return arrived + self._company.longest_s
         is_just_gone = arrived < self._last_left + self._gap_s
         self._is_bet = num_in_flight == 0 and is_just_gone and self._not_held == 0
         return arrived + self._gap_s if num_in_flight or self._is_bet else arrived
+
+    def hurried(self, held_until: float, arrived: float, deadline: float) -> float:
+        """Returns when a batch may leave that was held so far until then, and that another request joins now."""
+        if self._company.may_wait(arrived, deadline):
+            return held_until
+        return min(held_until, arrived + self._gap_s)
 
     def note_left(self, now: float, num_requests: int) -> None:
         """Notes that a batch left."""

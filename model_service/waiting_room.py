@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
+from model_service.company import Company
 from model_service.pacing import Pacing
 
 Payload = TypeVar("Payload")
@@ -46,7 +47,7 @@ class Release(StrEnum):
     """Its first request found the device idle."""
     FULL = "full"
     HELD = "held"
-    """Its first request found the device busy, or a batch just gone; the gap is over and there is a place."""
+    """Its first request found the device or the loop busy, or a batch just gone; the gap is over, there is a place."""
 
 
 class Drop(StrEnum):
@@ -100,11 +101,12 @@ class WaitingRoom(Generic[Payload]):
         dropped: Requests that left without a batch so far, by why.
     """
 
-    def __init__(self, knobs: BatchingKnobs) -> None:
+    def __init__(self, knobs: BatchingKnobs, company: Company) -> None:
+        """Stores what the policy was told, and who tells whether the service is too busy to hurry."""
         self._knobs = knobs
         self._queues: dict[Priority, deque[Ticket[Payload]]] = {priority: deque() for priority in Priority}
         self._rows = dict.fromkeys(Priority, 0)
-        self._pacing = Pacing(knobs.gap_s)
+        self._pacing = Pacing(knobs.gap_s, company)
         self._held_until = 0.0
         self._in_flight = 0
         self._mean_duration_s = 0.0
@@ -143,8 +145,10 @@ class WaitingRoom(Generic[Payload]):
                 self.dropped[Drop.REFUSED] += 1
                 raise QueueFullError(self._retry_after_s())
         if self.waiting_rows == 0:
-            self._held_until = self._pacing.hold_until(ticket.arrived, self._in_flight)
+            self._held_until = self._pacing.hold_until(ticket.arrived, ticket.deadline, self._in_flight)
             self._release = Release.HELD if self._in_flight or self._held_until > ticket.arrived else Release.IDLE
+        else:
+            self._held_until = self._pacing.hurried(self._held_until, ticket.arrived, ticket.deadline)
         self._queues[ticket.priority].append(ticket)
         self._rows[ticket.priority] += ticket.rows
         return dropped

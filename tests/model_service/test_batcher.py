@@ -6,11 +6,14 @@ import time
 import pytest
 
 from model_service.batcher import Batcher, ClosedError, ExpiredError
+from model_service.company import Company
+from model_service.thread_load import not_idle_s
 from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError
 
 KNOBS = BatchingKnobs(
     max_batch_rows=100, max_waiting_rows=200, gap_s=0.001, max_in_flight=1, bulk_patience_s=0.2, max_bulk_rows=100
 )
+NOBODY_WAITED_FOR = Company(0.0, not_idle_s)
 
 
 class Doubler:
@@ -41,7 +44,7 @@ async def test_requests_that_find_the_device_busy_share_a_batch():
     """The first leaves alone; those that come meanwhile leave together."""
     work = Doubler()
     work.gate.clear()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         first = ask(batcher, 2)
         await settle()
         others = [ask(batcher, number) for number in (4, 6, 8)]
@@ -58,7 +61,7 @@ async def test_one_bad_request_does_not_fail_its_neighbours():
     """An error goes to the caller whom it concerns."""
     work = Doubler()
     work.gate.clear()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         tasks = [ask(batcher, number) for number in (2, 3, 4)]
         await settle()
         work.gate.set()
@@ -73,7 +76,7 @@ async def test_cancelled_and_expired_requests_cost_no_work():
     """Who leaves while he waits is never worked for."""
     work = Doubler()
     work.gate.clear()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         first = ask(batcher, 2)
         await settle()
         cancelled, expired, patient = ask(batcher, 4), ask(batcher, 6, timeout_s=0.005), ask(batcher, 8)
@@ -93,7 +96,7 @@ async def test_cancelled_and_expired_requests_cost_no_work():
 async def test_who_comes_after_his_deadline_is_counted_and_not_worked_for():
     """Under load calls wait before they are taken, some of them too long."""
     work = Doubler()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         with pytest.raises(ExpiredError):
             await ask(batcher, 2, timeout_s=0.0)
 
@@ -105,7 +108,7 @@ async def test_one_caller_who_leaves_does_not_cancel_the_batch_of_the_others():
     """The work goes on for those who wait."""
     work = Doubler()
     work.gate.clear()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         await asyncio.wait([ask(batcher, 2)], timeout=0)
         leaver, stayer = ask(batcher, 4), ask(batcher, 6)
         await settle()
@@ -127,7 +130,7 @@ async def test_who_is_left_without_an_answer_is_told_why():
     async def work(members):
         await asyncio.sleep(0.05)
 
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         with pytest.raises(ExpiredError):
             await ask(batcher, 1, timeout_s=0.02)
         with pytest.raises(RuntimeError, match="without an answer"):
@@ -137,7 +140,7 @@ async def test_who_is_left_without_an_answer_is_told_why():
 async def test_a_request_whose_deadline_has_passed_is_refused_at_the_door():
     """It never enters the queue."""
     work = Doubler()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         with pytest.raises(ExpiredError):
             await batcher.submit(2, 1, Priority.INTERACTIVE, time.monotonic())
 
@@ -148,7 +151,7 @@ async def test_a_full_queue_is_refused():
     """The caller hears of it at once instead of waiting."""
     work = Doubler()
     work.gate.clear()
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         tasks = [ask(batcher, 2), ask(batcher, 4, rows=200)]
         await settle()
 
@@ -167,7 +170,7 @@ async def test_work_that_fails_fails_each_of_its_callers_and_nothing_else():
                 raise OSError("the device is on fire")
             member.answer(member.payload)
 
-    async with Batcher(KNOBS, work) as batcher:
+    async with Batcher(KNOBS, work, NOBODY_WAITED_FOR) as batcher:
         with pytest.raises(OSError, match="on fire"):
             await ask(batcher, 0)
 
@@ -177,7 +180,7 @@ async def test_work_that_fails_fails_each_of_its_callers_and_nothing_else():
 async def test_leaving_waits_for_what_was_admitted_and_admits_no_more():
     """A shutdown loses no answer."""
     work = Doubler()
-    batcher = Batcher(KNOBS, work)
+    batcher = Batcher(KNOBS, work, NOBODY_WAITED_FOR)
     async with batcher:
         tasks = [ask(batcher, 2), ask(batcher, 4)]
         await settle()

@@ -53,6 +53,18 @@ def test_company_is_sought_while_the_loop_is_hardly_ever_idle(loop: Loop, share:
     assert company.is_sought(loop.now) is expected
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, False), (0.7, True)])
+def test_who_is_read_from_the_store_waits_sooner_and_longer(loop: Loop, share: float, expected: bool) -> None:
+    """He waits for milliseconds anyway, and one read of many costs a fraction of many reads."""
+    company = Company.of_reads(GAP_S, lambda: loop.busy_s)
+    company.is_sought(loop.now)
+
+    loop.pass_time(0.06, share)
+
+    assert company.is_sought(loop.now) is expected
+    assert company.longest_s > company_of(loop).longest_s
+
+
 def test_a_rush_is_noticed_and_its_end_too(loop: Loop) -> None:
     """After a twentieth of a second each, and not before: a few requests tell nothing."""
     company = company_of(loop)

@@ -7,7 +7,7 @@ import pytest
 from marquee.v1 import model_service_pb2 as pb
 from marquee.v1 import movie_pb2
 
-from model_service import company
+from model_service.company import Company
 from tests.model_service.hand_made import HandMade, HandMadeSure
 from tests.scraping import scrape
 from two_tower.rating_spread import RatingSpread
@@ -19,7 +19,7 @@ MOVIES = ["heat", "alien", "big", "up", "new"]
 @pytest.fixture
 def busy(monkeypatch):
     """Lets every service count as busy, whatever its loop does."""
-    monkeypatch.setattr(company, "_BUSY_SHARE", -1.0)
+    monkeypatch.setattr(Company, "is_sought", lambda self, now: self.gap_s > 0)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from marquee.client.channel import open_channel
 
 from model_service.batcher import Batcher, ExpiredError
 from model_service.catalogue_mirror import CatalogueMirror, in_background
+from model_service.company import Company
 from model_service.device_work import DeviceWork
 from model_service.features import FeatureReader
 from model_service.filters import MovieFilter
@@ -19,6 +20,7 @@ from model_service.near_cache import NearCache
 from model_service.near_features import NearFeatures
 from model_service.pipeline import Pipeline
 from model_service.queries import RatingTask, TopKTask, UserQuery
+from model_service.thread_load import not_idle_s
 from model_service.waiting_room import BatchingKnobs, Priority
 from service_runtime.errors import Unavailable
 from two_tower import checkpoint
@@ -59,7 +61,7 @@ async def bench(train, features):
                 clock=time.monotonic,
                 wall_clock=time.time,
             )
-            async with Batcher(KNOBS, pipeline) as batcher:
+            async with Batcher(KNOBS, pipeline, Company(0.0, not_idle_s)) as batcher:
                 loaded.model.batches.clear()
                 yield Bench()
 

@@ -4,19 +4,22 @@ from dataclasses import replace
 
 import pytest
 
+from model_service.company import Company
 from model_service.waiting_room import BatchingKnobs, Drop, Priority, QueueFullError, Release, Ticket, WaitingRoom
 
 KNOBS = BatchingKnobs(
     max_batch_rows=10, max_waiting_rows=20, gap_s=0.001, max_in_flight=2, bulk_patience_s=0.2, max_bulk_rows=10
 )
 
+NOBODY_WAITED_FOR = Company(0.0, lambda: 0.0)
+
 
 def ticket(name, arrived=0.0, *, rows=1, bulk=False, deadline=100.0):
     return Ticket(name, rows, Priority.BULK if bulk else Priority.INTERACTIVE, arrived, deadline)
 
 
-def room_with(*tickets, knobs=KNOBS):
-    room = WaitingRoom(knobs)
+def room_with(*tickets, knobs=KNOBS, company=NOBODY_WAITED_FOR):
+    room = WaitingRoom(knobs, company)
     for each in tickets:
         room.admit(each)
     return room
@@ -49,6 +52,21 @@ def test_a_busy_device_lets_the_next_batch_form_for_the_gap():
     late = take(room, 0.0110)
 
     assert (early, wake_at, late) == ([], 0.0110, ["second", "third"])
+
+
+def test_a_batch_held_by_a_busy_loop_leaves_when_one_joins_who_cannot_wait():
+    """Twelve milliseconds for those who have time; he who has not, and they with him, leave after the usual gap."""
+    company = Company(0.003, iter([0.0, 1.0]).__next__)
+    company.is_sought(0.0)
+    company.is_sought(1.0)
+    room = room_with(ticket("first", 1.0), company=company)
+    held_until = room.wake_at()
+    room.admit(ticket("second", 1.004))
+    still = room.wake_at()
+    room.admit(ticket("hurried", 1.005, deadline=1.02))
+
+    assert (held_until, still, room.wake_at()) == pytest.approx((1.012, 1.012, 1.006))
+    assert take(room, 1.0061) == ["first", "second", "hurried"]
 
 
 def test_a_full_batch_does_not_wait_for_the_gap():
