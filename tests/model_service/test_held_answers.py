@@ -140,3 +140,15 @@ async def test_who_says_more_of_a_user_than_his_id_is_answered_for_that(model, s
     await asyncio.gather(model.PredictRating(rate("carl", "up", **said)), return_exceptions=True)
 
     assert await model.num_held() == before
+
+
+@pytest.mark.parametrize("model", [{"company_gap_ms": 20.0}], indirect=True)
+async def test_who_must_be_read_waits_for_others_and_is_read_with_them(model, features):
+    """For up to .14 s here, where the gap of a service that is not busy is 2 ms."""
+    read_before = len(features.reads)
+
+    first = asyncio.ensure_future(model.PredictRating(rate("stranger", "up")))
+    await asyncio.sleep(0.05)
+    await asyncio.gather(first, model.PredictRating(rate("newcomer", "up")))
+
+    assert [sorted(user_ids) for user_ids in features.reads[read_before:]] == [["newcomer", "stranger"]]
