@@ -163,7 +163,7 @@ class ModelSettings(ServiceSettings):
         "reading and scoring share the processor, and 2 on a GPU.",
     )
     interactive_max_rows: int = Field(
-        default=32, ge=1, le=10_000, description="A request for more users than this gives way to smaller ones."
+        default=64, ge=1, le=10_000, description="A request for more users than this gives way to smaller ones."
     )
     bulk_patience_ms: float = Field(
         default=200.0,

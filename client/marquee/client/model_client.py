@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S = 2.0
 DEFAULT_CALLS_IN_FLIGHT = 2
-DEFAULT_USERS_TOGETHER = 32
-"""A call for more users than MODEL_INTERACTIVE_MAX_ROWS, which is 32 by default, gives way to smaller ones."""
+DEFAULT_USERS_TOGETHER = 64
+"""A call for more users than MODEL_INTERACTIVE_MAX_ROWS, which is 64 by default, gives way to smaller ones."""
 _MAX_WAITING = 10_000
 _CURRENT_TRIES = 4
 _CURRENT_WAIT_S = 0.05
