@@ -145,10 +145,12 @@ class WaitingRoom(Generic[Payload]):
                 self.dropped[Drop.REFUSED] += 1
                 raise QueueFullError(self._retry_after_s())
         if self.waiting_rows == 0:
-            self._held_until = self._pacing.hold_until(ticket.arrived, ticket.deadline, self._in_flight)
+            self._held_until = self._pacing.hold_until(ticket.arrived, ticket.deadline, ticket.rows, self._in_flight)
             self._release = Release.HELD if self._in_flight or self._held_until > ticket.arrived else Release.IDLE
         else:
-            self._held_until = self._pacing.hurried(self._held_until, ticket.arrived, ticket.deadline)
+            self._held_until = self._pacing.hold_on_until(
+                self._held_until, ticket.arrived, ticket.deadline, self.waiting_rows + ticket.rows
+            )
         self._queues[ticket.priority].append(ticket)
         self._rows[ticket.priority] += ticket.rows
         return dropped
