@@ -101,7 +101,7 @@ async def serve(
             rollout = _rollout(settings, registry, known.generations, work, ahead, health, threads, rng)
             tell_models(metrics, known.generations, rollout)
             batches = ObservedBatches(pipeline, metrics, tracing, time.monotonic)
-            async with Batcher(settings.knobs(), batches, known.company) as batcher:
+            async with Batcher(settings.knobs(), batches, known.company_of_far) as batcher:
                 tell_waiting_room(metrics, batcher.room)
                 tell_spared(metrics, lambda: pipeline.num_spared)
                 handlers = ModelHandlers(
@@ -182,7 +182,7 @@ class _Known:
         at_once: Answers of users who are near without a batch.
         pairs: Rates single pairs of them.
         lists: Ranks for them while the service is busy.
-        company: Tells whether those wait who need the store.
+        company_of_far: Tells whether users who are not near wait for others.
     """
 
     features: MeasuredReader
@@ -192,7 +192,7 @@ class _Known:
     at_once: NearAnswers
     pairs: NearPairs
     lists: NearLists
-    company: Company
+    company_of_far: Company
 
 
 def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads, metrics: Metrics) -> _Known:
@@ -213,7 +213,7 @@ def _known(settings: ModelSettings, features: MeasuredReader, threads: _Threads,
     pairs = NearPairs(users, generations, company, time.monotonic)
     lists = NearLists(users, generations, company, time.monotonic)
     tell_answers_at_once(metrics, at_once, pairs, lists)
-    return _Known(features, generations, cache, users, at_once, pairs, lists, Company.of_reads(gap_s, not_idle_s))
+    return _Known(features, generations, cache, users, at_once, pairs, lists, Company.of_far_users(gap_s, not_idle_s))
 
 
 def _rollout(

@@ -98,7 +98,9 @@ class Batcher(Generic[Payload, Answer]):
         if self._timer is not None:
             self._timer.cancel()
 
-    async def submit(self, payload: Payload, rows: int, priority: Priority, deadline: float) -> Answer:
+    async def submit(
+        self, payload: Payload, rows: int, priority: Priority, deadline: float, num_far: int = 0
+    ) -> Answer:
         """Waits for a batch with this request in it.
 
         Args:
@@ -106,6 +108,7 @@ class Batcher(Generic[Payload, Answer]):
             rows: How much of a batch it takes up, at least 1.
             priority: Who goes first.
             deadline: When nobody waits any more, in monotonic seconds.
+            num_far: How many of its users are not near: for them it may be held for longer while the loop is busy.
 
         Raises:
             QueueFullError: Too much waits already.
@@ -119,7 +122,7 @@ class Batcher(Generic[Payload, Answer]):
             self.room.dropped[Drop.EXPIRED] += 1
             raise ExpiredError("the deadline has passed")
         member = Member(payload, deadline, asyncio.get_running_loop().create_future(), rows, priority, now)
-        ticket = Ticket(member, rows, priority, now, deadline)
+        ticket = Ticket(member, rows, priority, now, deadline, num_far)
         _expire(self.room.admit(ticket))
         self._pump()
         try:

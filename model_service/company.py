@@ -2,10 +2,12 @@
 
 Ratings that are answered together take a fraction of what they take one by one: each step's code and data are in the
 processor's caches for the second one, arrays are as cheap as numbers, and gRPC sends what is ready with fewer turns.
-Users who are read from the store together take one call of it, and one pass through the user tower.
+Users who are not near take one read of the store and one pass through the user tower together.
+
 But a server hands over one request per turn of its loop, so that to have company a request must wait for it. It does so
-only while the thread of the loop is hardly ever idle: then callers wait for each other anyway, and what is saved
-shortens everybody's wait. Below that, latency counts and processor time is there for the taking.
+only while the thread of the loop is busy, and who would be answered at once only while it is hardly ever idle: then
+callers wait for each other anyway, and what is saved shortens everybody's wait. Below that, latency counts and
+processor time is there for the taking.
 """
 
 from collections.abc import Callable
@@ -14,9 +16,12 @@ from typing import Self
 _BUSY_SHARE = 0.85
 """Of the time. There a request waits for three others on average (M/D/1: .85 / (2 * .15)). Why not less:
 docs/decisions/0069-a-busy-service-gathers.md."""
-_READS_BUSY_SHARE = 0.6
-_READS_MOST_GAPS = 7
-"""Who is read from the store waits for milliseconds anyway, and where few are, it takes a while for some to come."""
+_FAR_BUSY_SHARE = 0.6
+"""For users who are not near, who wait for milliseconds anyway; measured in decision 69."""
+_FAR_MOST_GAPS = 7
+"""Where few are not near, it takes a while for some to come; likewise."""
+_FORGOTTEN_AFTER_S = 1.0
+"""A share of a longer time tells nothing of now."""
 _WINDOW_S = 0.05
 """Over which the share is measured: some eighty requests of a busy loop, and soon enough to notice a rush. The system
 counts in steps of milliseconds, so one window may say a twentieth too much and the next one as much too little."""
@@ -53,9 +58,9 @@ class Company:
         self._is_busy = False
 
     @classmethod
-    def of_reads(cls, gap_s: float, busy_s: Callable[[], float]) -> Self:
-        """Returns that of requests whose users are read from the store."""
-        return cls(gap_s, busy_s, _READS_BUSY_SHARE, _READS_MOST_GAPS)
+    def of_far_users(cls, gap_s: float, busy_s: Callable[[], float]) -> Self:
+        """Returns that of users who are not near: sought sooner, and waited for longer."""
+        return cls(gap_s, busy_s, _FAR_BUSY_SHARE, _FAR_MOST_GAPS)
 
     @property
     def longest_s(self) -> float:
@@ -67,7 +72,8 @@ class Company:
         elapsed = now - self._since
         if elapsed >= _WINDOW_S:
             busy_s = self._busy_s()
-            self._is_busy = busy_s - self._busy_before_s >= self._busy_share * elapsed
+            share = (busy_s - self._busy_before_s) / elapsed
+            self._is_busy = elapsed < _FORGOTTEN_AFTER_S and share >= self._busy_share
             self._since, self._busy_before_s = now, busy_s
         return self._is_busy and self.gap_s > 0
 

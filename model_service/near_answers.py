@@ -23,6 +23,7 @@ from model_service.queries import (
     TopKAnswer,
     TopKTask,
     UserOutcome,
+    ids_as_stored,
 )
 from model_service.user_rows import assemble
 from two_tower.host_heads import HostHeads, HostUser
@@ -91,6 +92,15 @@ class NearAnswers:
             return _rated(task, generation, heads, on_host, answered, certainty)
         assert isinstance(task, TopKTask)
         return TopKAnswer(generation, answered, [self._ranked(task, generation, heads, users[0], on_host[0])])
+
+    def num_far(self, task: Task) -> int:
+        """Returns how many users of a task have to be read, or to go through the tower. Nothing is counted of it."""
+        generation = self._generations.residents().of(task.model_version)
+        if generation is None:
+            return 0
+        named = [user_id for user_id in ids_as_stored(task.users) if user_id]
+        near = self._features.embedded_each(named, generation)
+        return len(task.users) - len(near) + near.count(None)
 
     def _certainty(self, queries: NamedUsers, user: EmbeddedNearUser, generation: Generation) -> PosteriorFactor | None:
         """Returns what is known of the one user, and keeps it with him: he is asked about again and again."""

@@ -84,7 +84,7 @@ def tell_waiting_room(metrics: Metrics, room: WaitingRoom[Any]) -> None:
     metrics.gauge_of("batches_in_flight", "Batches under way.", lambda: {(): room.in_flight})
     metrics.counter_of(
         "batches",
-        "Batches that left, by why: idle, the device was idle; held, it was busy; full.",
+        "Batches that left, by why: idle, the device was idle; held, it or the loop was busy; full.",
         lambda: {(why.value,): number for why, number in room.released.items()},
         ["reason"],
     )

@@ -152,8 +152,8 @@ class ModelSettings(ServiceSettings):
         ge=0,
         le=100,
         description="How long a rating or a list that could be given at once is held while the service is busy, so "
-        "that others are given with it, in milliseconds; four times that at most, and 0 never. A batch of users who "
-        "must be read from feature_service is held for seven times that while the service is fairly busy.",
+        "that others are given with it, in milliseconds; four times that at most, and 0 never. Users who are "
+        "not near are held for up to seven times that, while the service is fairly busy, to be read together.",
     )
     max_batches_in_flight: int | None = Field(
         default=None,

@@ -1,7 +1,8 @@
 """Decides when waiting requests become one batch. Knows time, rows and priorities; knows no tensor, movie or RPC.
 
-A request that finds the device idle leaves at once. One that finds it busy, or a batch just gone, joins the batch that
-forms; how long that one is held is told by `Pacing`.
+A request that finds the device idle leaves at once, unless it is about users who are not near and the loop is busy. One
+that finds the device busy, or a batch just gone, joins the batch that forms; how long that one is held is told by
+`Pacing`.
 """
 
 import math
@@ -47,7 +48,7 @@ class Release(StrEnum):
     """Its first request found the device idle."""
     FULL = "full"
     HELD = "held"
-    """Its first request found the device or the loop busy, or a batch just gone; the gap is over, there is a place."""
+    """Its first request found the device or the loop busy, or a batch just gone; it was held as `Pacing` says."""
 
 
 class Drop(StrEnum):
@@ -67,7 +68,7 @@ class BatchingKnobs:
     Attributes:
         max_batch_rows: Rows of a batch at most, unless a single request has more.
         max_waiting_rows: Rows that may wait, for each priority separately.
-        gap_s: How long a batch is held that is held for company, counted from its first request; see `Pacing`.
+        gap_s: How long a batch is held because of the device, counted from its first request; see `Pacing`.
         max_in_flight: Batches under way at once: with two, one reads features while the other is on the device.
         bulk_patience_s: A bulk request that has waited so long goes before interactive ones that came after it, but has
             every second batch at most.
@@ -84,13 +85,17 @@ class BatchingKnobs:
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[Payload]):
-    """A request that waits; `arrived` and `deadline` are points in monotonic time, in seconds."""
+    """A request that waits; `arrived` and `deadline` are points in monotonic time, in seconds.
+
+    `num_far` of its users are not near: they cost the less the more of them a batch has.
+    """
 
     payload: Payload
     rows: int
     priority: Priority
     arrived: float
     deadline: float
+    num_far: int = 0
 
 
 class WaitingRoom(Generic[Payload]):
@@ -106,6 +111,7 @@ class WaitingRoom(Generic[Payload]):
         self._knobs = knobs
         self._queues: dict[Priority, deque[Ticket[Payload]]] = {priority: deque() for priority in Priority}
         self._rows = dict.fromkeys(Priority, 0)
+        self._num_far_waiting = 0
         self._pacing = Pacing(knobs.gap_s, company)
         self._held_until = 0.0
         self._in_flight = 0
@@ -144,15 +150,17 @@ class WaitingRoom(Generic[Payload]):
             if not self._has_room(ticket):
                 self.dropped[Drop.REFUSED] += 1
                 raise QueueFullError(self._retry_after_s())
+        num_far = _num_far(ticket)
         if self.waiting_rows == 0:
-            self._held_until = self._pacing.hold_until(ticket.arrived, ticket.deadline, ticket.rows, self._in_flight)
+            self._held_until = self._pacing.hold_until(ticket.arrived, ticket.deadline, num_far, self._in_flight)
             self._release = Release.HELD if self._in_flight or self._held_until > ticket.arrived else Release.IDLE
         else:
             self._held_until = self._pacing.hold_on_until(
-                self._held_until, ticket.arrived, ticket.deadline, self.waiting_rows + ticket.rows
+                self._held_until, ticket.arrived, ticket.deadline, num_far, self._num_far_waiting + num_far
             )
         self._queues[ticket.priority].append(ticket)
         self._rows[ticket.priority] += ticket.rows
+        self._num_far_waiting += num_far
         return dropped
 
     def withdraw(self, ticket: Ticket[Payload]) -> None:
@@ -211,6 +219,7 @@ class WaitingRoom(Generic[Payload]):
         if ticket in queue:
             queue.remove(ticket)
             self._rows[ticket.priority] -= ticket.rows
+            self._num_far_waiting -= _num_far(ticket)
             self.dropped[why] += 1
 
     def _compose(self, now: float) -> list[Ticket[Payload]]:
@@ -223,6 +232,7 @@ class WaitingRoom(Generic[Payload]):
         while queue and (not batch or rows + queue[0].rows <= most):
             ticket = queue.popleft()
             self._rows[ticket.priority] -= ticket.rows
+            self._num_far_waiting -= _num_far(ticket)
             rows += ticket.rows
             batch.append(ticket)
         return batch
@@ -235,3 +245,8 @@ class WaitingRoom(Generic[Payload]):
         # A job that asks for more than there is has no patience left all the time.
         has_turn = bulk[0].arrived + self._knobs.bulk_patience_s <= now and not self._last_was_bulk
         return Priority.BULK if has_turn and bulk[0].arrived < interactive[0].arrived else Priority.INTERACTIVE
+
+
+def _num_far(ticket: Ticket[Payload]) -> int:
+    # Bulk requests have company enough in themselves, and share no batch with others.
+    return ticket.num_far if ticket.priority is Priority.INTERACTIVE else 0

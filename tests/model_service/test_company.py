@@ -54,15 +54,27 @@ def test_company_is_sought_while_the_loop_is_hardly_ever_idle(loop: Loop, share:
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, False), (0.7, True)])
-def test_who_is_read_from_the_store_waits_sooner_and_longer(loop: Loop, share: float, expected: bool) -> None:
+def test_who_is_not_near_waits_sooner_and_longer(loop: Loop, share: float, expected: bool) -> None:
     """He waits for milliseconds anyway, and one read of many costs a fraction of many reads."""
-    company = Company.of_reads(GAP_S, lambda: loop.busy_s)
+    company = Company.of_far_users(GAP_S, lambda: loop.busy_s)
     company.is_sought(loop.now)
 
     loop.pass_time(0.06, share)
 
     assert company.is_sought(loop.now) is expected
     assert company.longest_s > company_of(loop).longest_s
+
+
+def test_a_share_of_long_ago_is_forgotten(loop: Loop) -> None:
+    """Who is asked rarely, whether company is sought, would tell of minutes, not of now."""
+    company = company_of(loop)
+    company.is_sought(loop.now)
+
+    loop.pass_time(60, 1.0)
+    after_a_minute = company.is_sought(loop.now)
+    loop.pass_time(0.06, 1.0)
+
+    assert (after_a_minute, company.is_sought(loop.now)) == (False, True)
 
 
 def test_a_rush_is_noticed_and_its_end_too(loop: Loop) -> None:

@@ -37,7 +37,10 @@ async def model(request, busy, start, train, features, unused_tcp_port):
         async def num_held():
             return (await asyncio.to_thread(scrape, metrics)).total("marquee_model_answers_held_total")
 
-        stub.num_held = num_held
+        async def num_batches(reason):
+            return (await asyncio.to_thread(scrape, metrics)).total("marquee_model_batches_total", reason=reason)
+
+        stub.num_held, stub.num_batches = num_held, num_batches
         async with asyncio.timeout(10):
             while await num_held() < len(USERS):
                 await asyncio.gather(*(stub.PredictRating(rate(user_id, "heat")) for user_id in USERS))
@@ -142,13 +145,31 @@ async def test_who_says_more_of_a_user_than_his_id_is_answered_for_that(model, s
     assert await model.num_held() == before
 
 
-@pytest.mark.parametrize("model", [{"company_gap_ms": 20.0}], indirect=True)
+@pytest.mark.parametrize("model", [{"company_gap_ms": 40.0}], indirect=True)
 async def test_who_must_be_read_waits_for_others_and_is_read_with_them(model, features):
-    """For up to .14 s here, where the gap of a service that is not busy is 2 ms."""
+    """For up to .28 s here; who is near would wait for .16 s, and anybody for 2 ms in a service that is not busy."""
     read_before = len(features.reads)
 
     first = asyncio.ensure_future(model.PredictRating(rate("stranger", "up")))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)
     await asyncio.gather(first, model.PredictRating(rate("newcomer", "up")))
 
     assert [sorted(user_ids) for user_ids in features.reads[read_before:]] == [["newcomer", "stranger"]]
+
+
+async def test_who_needs_a_batch_but_no_read_does_not_wait_for_others(model):
+    """Nobody is read for movies like another one, for a varied list of a near user, nor for two near users at once."""
+    held_before = await model.num_batches("held")
+
+    for ask in (
+        lambda: model.SimilarMovies(pb.SimilarMoviesRequest(movie_id="heat", k=2)),
+        lambda: model.TopK(top("carl", diversity=0.5)),
+        lambda: model.BatchTopK(pb.BatchTopKRequest(users=[top(user_id).user for user_id in USERS[:2]], k=3)),
+    ):
+        await asyncio.sleep(0.05)
+        await ask()
+
+    assert await model.num_batches("held") == held_before
+    await asyncio.sleep(0.05)
+    await model.TopK(top("stranger"))
+    assert await model.num_batches("held") == held_before + 1

@@ -14,8 +14,16 @@ KNOBS = BatchingKnobs(
 NOBODY_WAITED_FOR = Company(0.0, lambda: 0.0)
 
 
-def ticket(name, arrived=0.0, *, rows=1, bulk=False, deadline=100.0):
-    return Ticket(name, rows, Priority.BULK if bulk else Priority.INTERACTIVE, arrived, deadline)
+def ticket(name, arrived=0.0, *, rows=1, bulk=False, deadline=100.0, num_far=0):
+    return Ticket(name, rows, Priority.BULK if bulk else Priority.INTERACTIVE, arrived, deadline, num_far)
+
+
+def busy_company():
+    """Returns a company that is sought at 1, and waited for 12 ms."""
+    company = Company(0.003, iter([0.0, 0.5]).__next__)
+    company.is_sought(0.5)
+    company.is_sought(1.0)
+    return company
 
 
 def room_with(*tickets, knobs=KNOBS, company=NOBODY_WAITED_FOR):
@@ -56,17 +64,36 @@ def test_a_busy_device_lets_the_next_batch_form_for_the_gap():
 
 def test_a_batch_held_by_a_busy_loop_leaves_when_one_joins_who_cannot_wait():
     """Twelve milliseconds for those who have time; he who has not, and they with him, leave after the usual gap."""
-    company = Company(0.003, iter([0.0, 1.0]).__next__)
-    company.is_sought(0.0)
-    company.is_sought(1.0)
-    room = room_with(ticket("first", 1.0), company=company)
+    room = room_with(ticket("first", 1.0, num_far=1), company=busy_company())
     held_until = room.wake_at()
-    room.admit(ticket("second", 1.004))
+    room.admit(ticket("second", 1.004, num_far=1))
     still = room.wake_at()
-    room.admit(ticket("hurried", 1.005, deadline=1.02))
+    room.admit(ticket("hurried", 1.005, deadline=1.02, num_far=1))
 
     assert (held_until, still, room.wake_at()) == pytest.approx((1.012, 1.012, 1.006))
     assert take(room, 1.0061) == ["first", "second", "hurried"]
+
+
+def test_sixteen_users_who_are_not_near_are_enough_in_a_busy_loop():
+    """Of those who wait: not of those who went, or were taken."""
+    room = room_with(ticket("first", 1.0, num_far=9), company=busy_company())
+    gone = ticket("gone", 1.001, num_far=6)
+    room.admit(gone)
+    room.withdraw(gone)
+    room.admit(ticket("second", 1.002, num_far=6))
+    held_until = room.wake_at()
+    room.admit(ticket("third", 1.004, num_far=1))
+    enough = room.wake_at()
+    room.take(1.004)
+    room.admit(ticket("next", 1.005, num_far=14))
+    room.admit(ticket("more", 1.006, num_far=1))
+
+    assert (held_until, enough, room.wake_at()) == pytest.approx((1.012, 1.004, 1.017))
+
+
+def test_a_busy_loop_holds_no_bulk_request():
+    """It shares no batch with others."""
+    assert room_with(ticket("bulk", 1.0, bulk=True, num_far=1), company=busy_company()).wake_at() == 1.0
 
 
 def test_a_full_batch_does_not_wait_for_the_gap():
