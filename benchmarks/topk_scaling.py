@@ -85,7 +85,7 @@ def make_world(num_movies: int, rng: np.random.Generator) -> World:
     users = points[rng.integers(0, num_points, 2 * USERS)]
     users += 0.7 * rng.standard_normal(users.shape, np.float32)
     scale = np.float32(DIMENSIONS**-0.5)
-    matrix = MovieMatrix.of(torch.from_numpy(vectors * scale), torch.from_numpy(biases))
+    matrix = MovieMatrix.of(torch.from_numpy(vectors * scale), torch.from_numpy(biases)).for_ranking()
     return World(matrix, taste_of_point[point_of_movie], users * scale)
 
 

@@ -159,7 +159,7 @@ class ModelHandlers:
         priority = Priority.INTERACTIVE if num_rows <= self._interactive_max_rows else Priority.BULK
         try:
             if num_rows <= self._max_rows[priority]:
-                return await self._batcher.submit(task, num_rows, priority, deadline, self._at_once.num_far(task))
+                return await self._submit(task, num_rows, priority, deadline)
             parts = pieces.cut(task, self._max_rows[priority])
             if len(parts) > 1 and task.model_version is None:
                 # One answer names one model, also if another begins to serve between two pieces.
@@ -185,9 +185,12 @@ class ModelHandlers:
     async def _answer_piece(self, piece: Task, priority: Priority, deadline: float) -> Answer:
         if (answer := self._at_once.answer(piece)) is not None:
             return answer
-        return await self._batcher.submit(
-            piece, pieces.rows_of(piece), priority, deadline, self._at_once.num_far(piece)
-        )
+        return await self._submit(piece, pieces.rows_of(piece), priority, deadline)
+
+    async def _submit(self, task: Task, num_rows: int, priority: Priority, deadline: float) -> Answer:
+        # A bulk request is held for nobody, whoever has to be read for it.
+        num_far = self._at_once.num_far(task) if priority is Priority.INTERACTIVE else 0
+        return await self._batcher.submit(task, num_rows, priority, deadline, num_far)
 
 
 def _as(kind: type[_Kind], value: object) -> _Kind:

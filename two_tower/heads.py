@@ -149,7 +149,7 @@ class FactoredHeads(Heads):
     def __init__(self, model: Model, movies: MovieEmbeddings, popularity: NDArray[np.float32] | None = None) -> None:
         super().__init__(model, movies, popularity)
         self._rating = MovieMatrix.of(movies.rating_vectors, movies.rating_biases)
-        self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases)
+        self._ranking = self.ranking = MovieMatrix.of(movies.ranking_vectors, movies.ranking_biases).for_ranking()
         if movies.ranking_vectors.device.type == "cpu":
             self.on_host = HostHeads(model, self._rating, self._ranking)
 

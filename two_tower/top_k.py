@@ -7,7 +7,7 @@ vectors have equal scores and stand by catalogue number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from two_tower.hardware import multiplies_bf16
+from two_tower.narrow_movies import NarrowMovies
 from two_tower.permitted import Permitted
 
 _FLOAT32_ULP = 2.0**-23
@@ -38,11 +40,13 @@ class MovieMatrix:
         vectors: float32 [M, D]
         biases: float32 [M]
         reach: Largest norm of a vector and largest absolute bias: they bound the rounding error of a score.
+        narrow: The same in bfloat16, where that is quicker to find candidates by.
     """
 
     vectors: Tensor
     biases: Tensor
     reach: tuple[float, float]
+    narrow: NarrowMovies | None = None
 
     @classmethod
     def of(cls, vectors: Tensor, biases: Tensor) -> "MovieMatrix":
@@ -50,6 +54,15 @@ class MovieMatrix:
         if len(vectors) == 0:
             return cls(vectors, biases, (0.0, 0.0))
         return cls(vectors, biases, (float(vectors.norm(dim=-1).max()), float(biases.abs().max())))
+
+    def for_ranking(self) -> "MovieMatrix":
+        """Returns the same with what quickens lists on this hardware."""
+        device = self.vectors.device
+        return self.narrowed() if device.type == "cpu" and multiplies_bf16(device) else self
+
+    def narrowed(self) -> "MovieMatrix":
+        """Returns the same with its vectors in bfloat16 beside them, half as many bytes more."""
+        return replace(self, narrow=NarrowMovies.of(self.vectors, self.biases))
 
     def cosines(self) -> "MovieMatrix":
         """Returns the vectors at length 1 without biases; a vector of length 0 stays so."""
@@ -196,7 +209,8 @@ def best_of(
         candidates: Catalogue numbers, ascending. [C]
         k: Movies wanted.
     """
-    exact = sum_exactly(user, vectors[candidates], biases[candidates])  # [C]
+    # numpy takes rows several times quicker than it indexes them.
+    exact = sum_exactly(user, vectors.take(candidates, axis=0), biases.take(candidates))  # [C]
     best = np.argsort(-exact, kind="stable")[:k]
     return Ranked(candidates[best], exact[best])
 

@@ -22,9 +22,6 @@ from redis import exceptions
 
 from feature_service import scripts as scripts_of_the_store
 from feature_service.__main__ import serving
-from feature_service.packed_commands import packed
-from feature_service.read_line import ReadLine
-from feature_service.redis_link import RedisLink
 from feature_service.settings import FeatureSettings
 from service_runtime.settings import SettingsError
 from tests.feature_server import until_ready
@@ -394,26 +391,3 @@ def test_the_rules_hold_no_password(guard):
     assert all(len(password) == 64 and password not in rules for password in passwords)
     assert all(hashlib.sha256(password.encode()).hexdigest() in rules for password in passwords)
     assert Path(guard.folder).joinpath("users.acl").stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("who", ["we", "redis"])
-async def test_a_line_in_tls_ends_without_a_fault(guarded, guard, who):
-    """Closed by either side, and then once more, as a link does that hangs up on what it has lost."""
-    faults = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    link = RedisLink(guarded.url, timeout_s=5, max_connections=2, security=guard.security("feature_service"))
-    [connection] = await link.new_connections()
-    line = ReadLine(connection, timeout_s=5)
-    await line.open()
-
-    if who == "redis":
-        lost = asyncio.get_running_loop().create_future()
-        line.ask(packed(("QUIT",)), lambda _: None)
-        line.ask(packed(("PING",)), lost.set_result)
-        assert isinstance(await asyncio.wait_for(lost, 5), ConnectionError)
-    line.close()
-    line.close()
-
-    await asyncio.sleep(0.1)
-    await link.close()
-    assert faults == []

@@ -1,16 +1,18 @@
 """Ranking block by block gives the lists of a plain sort, to the last bit, however the movies fall into blocks."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from two_tower.blockwise import BlockwiseScorer
+from two_tower.narrow_movies import NarrowMovies
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, TorchScorer
 
 
-def asked(rng, num_rows, num_movies, dimensions, levels, num_masks, num_excluded):
+def asked(rng, num_rows, num_movies, dimensions, levels, num_masks, num_excluded, bias_scale=1.0):
     """Users, movies and permissions at random; multiples of powers of two, so that many scores are equal."""
 
     def drawn(*shape):
@@ -19,7 +21,7 @@ def asked(rng, num_rows, num_movies, dimensions, levels, num_masks, num_excluded
     excluded = rng.integers(0, num_movies, num_rows * num_excluded)
     return (
         drawn(num_rows, dimensions),
-        MovieMatrix.of(drawn(num_movies, dimensions), drawn(num_movies)),
+        MovieMatrix.of(drawn(num_movies, dimensions), bias_scale * drawn(num_movies)),
         Permitted(
             rng.random((num_masks, num_movies)) < rng.random((num_masks, 1)),
             rng.integers(0, num_masks, num_rows),
@@ -39,26 +41,31 @@ def assert_same(found, expected):
     seed=st.integers(0, 2**32 - 1),
     num_rows=st.integers(1, 20),
     num_movies=st.integers(256, 3000),
-    levels=st.sampled_from([1, 4, 1024]),
+    levels=st.sampled_from([1, 4, 1024, 100_003]),
     num_masks=st.integers(1, 4),
     num_excluded=st.sampled_from([0, 3, 400]),
+    bias_scale=st.sampled_from([2.0**-10, 1.0, 2.0**10]),
 )
-def test_lists_are_those_of_the_plain_scorer(seed, num_rows, num_movies, levels, num_masks, num_excluded):
-    """For any filters, seen movies, lengths and ties."""
+def test_lists_are_those_of_the_plain_scorer(seed, num_rows, num_movies, levels, num_masks, num_excluded, bias_scale):
+    """For any filters, seen movies, lengths, ties and biases, by float32 and by bfloat16 products."""
     rng = np.random.default_rng(seed)
-    users, movies, permitted = asked(rng, num_rows, num_movies, 8, levels, num_masks, num_excluded)
-    ks = rng.integers(1, num_movies // 256 + 1, num_rows).tolist()
+    users, movies, permitted = asked(rng, num_rows, num_movies, 8, levels, num_masks, num_excluded, bias_scale)
+    ks = rng.integers(1, num_movies // 128 + 1, num_rows).tolist()
+    expected = TorchScorer().rank(users, movies, ks, permitted)
 
-    found = BlockwiseScorer().rank(users, movies, ks, permitted)
+    assert_same(BlockwiseScorer().rank(users, movies, ks, permitted), expected)
+    assert_same(BlockwiseScorer().rank(users, movies.narrowed(), ks, permitted), expected)
 
-    assert_same(found, TorchScorer().rank(users, movies, ks, permitted))
 
-
-def test_catalogues_of_several_slabs_are_ranked_as_one():
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_catalogues_of_several_slabs_are_ranked_as_one(is_narrow):
     """More scores than are held at once, with a last slab of less than a block, and the best movie in it."""
     rng = np.random.default_rng(1)
     users, movies, permitted = asked(rng, 64, 210_007, 4, 1024, 2, 50)
     movies.vectors[-1] = 4 * users[3]
+    movies = MovieMatrix.of(movies.vectors, movies.biases)
+    if is_narrow:
+        movies = movies.narrowed()
 
     found = BlockwiseScorer().rank(users, movies, [20] * 64, permitted)
 
@@ -80,3 +87,62 @@ def test_nothing_permitted_gives_empty_lists():
     permitted.masks[:] = False
 
     assert [len(row.numbers) for row in BlockwiseScorer().rank(users, movies, [3, 7], permitted)] == [0, 0]
+
+
+def test_movies_that_bfloat16_cannot_tell_apart_are_told_apart():
+    """Their scores differ by less than its steps, all of them may be the best, and the list is as ever."""
+    rng = np.random.default_rng(4)
+    vectors = torch.ones(5000, 64) + torch.from_numpy(rng.random((5000, 64), np.float32)) * 2**-12
+    movies = MovieMatrix.of(vectors, torch.full((5000,), 3.0)).narrowed()
+    users = torch.from_numpy(rng.standard_normal((12, 64), np.float32))
+    permitted = Permitted(np.ones((1, 5000), np.bool_), np.zeros(12, np.int64), *(np.zeros(0, np.int64),) * 2)
+    assert len(np.unique(movies.narrow.vectors.float().numpy(), axis=0)) == 1
+
+    found = BlockwiseScorer().rank(users, movies, [10] * 12, permitted)
+
+    assert_same(found, TorchScorer().rank(users, movies, [10] * 12, permitted))
+
+
+def test_rounded_products_are_as_near_the_true_scores_as_was_told():
+    """For vectors and biases of any size; and the bound is no wider than a hundredth of what scores may be."""
+    rng = np.random.default_rng(5)
+    for size, bias in ((1.0, 1.0), (1e4, 1e-3), (1e-4, 1e4)):
+        vectors = torch.from_numpy(size * rng.standard_normal((3000, 32)).astype(np.float32))
+        biases = torch.from_numpy(bias * rng.standard_normal(3000).astype(np.float32))
+        users = torch.from_numpy(rng.standard_normal((20, 32)).astype(np.float32))
+        narrow = NarrowMovies.of(vectors, biases)
+
+        rounded, errors = narrow.round_users(users)
+
+        products = rounded.double() @ narrow.vectors.double().T  # [B, M]
+        true = users.double() @ vectors.double().T + biases.double()  # [B, M]
+        assert ((products - true).abs().amax(dim=-1).numpy() <= errors).all()
+        longest = users.norm(dim=-1).max() * vectors.norm(dim=-1).max() + biases.abs().max()
+        assert errors.max() < 0.01 * longest
+
+
+H, E = 2.0**-8, 2.0**-12
+"""Half a step of bfloat16 between 1 and 2, and much less than that."""
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        # All coordinates of one are rounded down and all of the other up, nearly as far as can be.
+        (([1 + H - E, 1 + H - E, 1 + H - E, 1 + 3 * H - E], -4.0), ([1 + H + E] * 4, -4.0)),
+        # The sums, a little to either side of where bfloat16 rounds, are rounded away from each other as well.
+        (([1 + H - E], 16 + 63 / 1024), ([1 + H + E], 16 + 57 / 1024)),
+    ],
+)
+def test_the_better_movie_wins_although_bfloat16_has_it_far_behind(better, worse):
+    """Nothing less than the whole margin keeps it among the candidates."""
+    (best, best_bias), (next_best, next_bias) = better, worse
+    vectors, biases = torch.zeros(600, len(best)), torch.full((600,), -100.0)
+    vectors[500], biases[500] = torch.tensor(best), best_bias
+    vectors[70], biases[70] = torch.tensor(next_best), next_bias
+    permitted = Permitted(np.ones((1, 600), np.bool_), np.zeros(1, np.int64), *(np.zeros(0, np.int64),) * 2)
+    movies = MovieMatrix.of(vectors, biases).narrowed()
+
+    [found] = BlockwiseScorer().rank(torch.ones(1, len(best)), movies, [1], permitted)
+
+    assert found.numbers.tolist() == [500]

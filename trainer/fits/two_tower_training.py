@@ -21,6 +21,7 @@ from trainer.fits.two_tower_options import Options
 from trainer.fits.two_tower_sequences import CutOptions, Cuts, Sequences
 from trainer.fits.two_tower_step import Step
 from trainer.processes import Processes
+from two_tower.hardware import multiplies_bf16
 
 _FEW_USERS, _BATCH_OF_FEW, _BATCH_OF_MANY = 20_000, 32, 256
 """Users below which a step takes 32 of them, as LL does; more would leave too few steps."""
@@ -134,12 +135,7 @@ def choose_schedule(options: Options, num_users: int, num_candidates: int) -> Sc
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Tells whether matrix products are to run in bfloat16: if asked for, or if the hardware multiplies it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return multiplies_bf16(device) if precision == "auto" else precision == "bf16"
 
 
 def _make_optimiser(towers: nn.Module, options: Options) -> torch.optim.Optimizer:
