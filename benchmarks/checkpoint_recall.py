@@ -62,7 +62,8 @@ def _recall(snapshot: Snapshot, checkpoint: Checkpoint, min_recall: float) -> di
         ]
         figures[f"recall at {k}"] = round(float(np.mean(shares)), 4)
         figures[f"left to exact search at {k}"] = indexed.num_exact
-    figures["groups at depth 100"] = index.reaches.depths[100].num_groups
+    # A depth that no number of groups reaches is left to exact search.
+    figures.update({f"groups at depth {depth}": each.num_groups for depth, each in index.reaches.depths.items()})
     return figures
 
 

@@ -125,6 +125,7 @@ def lists_table(result: dict[str, Any]) -> Iterator[str]:
         "exact_ms_a_user": "exact, ms",
         "index_ms_a_user": "index, ms",
         "times_less_than_exact": "times less",
+        "times_less_than_exact_fp32": "than in float32",
         "recall": "recall",
         "exact_to_bare_fp32": "exact, x a bare float32 product",
         "exact_to_bare_bf16": "x a bare bfloat16 one",
