@@ -176,11 +176,15 @@ def _thinned(
     ks: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns those that may be among the best once all scores are known, by row and then by number."""
-    falling = np.lexsort((-scores, rows))
-    bounds = np.searchsorted(rows[falling], np.arange(len(ks) + 1))  # [B + 1]
-    enough = np.diff(bounds) >= ks  # [B]
+    by_row = np.argsort(rows, kind="stable")
+    rows, numbers, scores = rows[by_row], numbers[by_row], scores[by_row]
+    bounds = np.searchsorted(rows, np.arange(len(ks) + 1)).tolist()
     kth = np.full(len(ks), -np.inf)
-    kth[enough] = scores[falling[bounds[:-1][enough] + ks[enough] - 1]]
-    left = np.flatnonzero(scores >= product.bars(kth)[rows])
-    order = left[np.lexsort((numbers[left], rows[left]))]
-    return rows[order], numbers[order]
+    for row, k in enumerate(ks.tolist()):
+        mine = scores[bounds[row] : bounds[row + 1]]
+        if len(mine) >= k:
+            kth[row] = np.partition(mine, len(mine) - k)[len(mine) - k]
+    left = scores >= product.bars(kth)[rows]
+    # Keys of row and number are sorted several times quicker than both are one after the other.
+    num_movies = len(product.movies)
+    return np.divmod(np.sort(rows[left] * num_movies + numbers[left]), num_movies)

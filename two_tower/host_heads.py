@@ -157,7 +157,7 @@ def _sums(
     rows = users[0] if len(users) == 1 else np.concatenate(users).reshape(len(users), -1)  # [D] or [B, D]
     step = max(1, _FLOATS_AT_ONCE // max(1, vectors.shape[-1]))
     if len(numbers) <= step:
-        return sum_exactly(_of_pairs(rows, positions), vectors[numbers], biases[numbers])
+        return sum_exactly(_of_pairs(rows, positions), vectors.take(numbers, axis=0), biases[numbers])
     sums = np.empty(len(numbers), np.float32)  # [P]
     for start in range(0, len(numbers), step):
         some, theirs = slice(start, start + step), numbers[start : start + step]
