@@ -29,7 +29,7 @@ from benchmarks.checkpoint_recall import recall_of_checkpoint
 from benchmarks.record import record
 from model_service.faiss_index import FaissIndex
 from model_service.indexed_scorer import IndexedScorer
-from model_service.settings import ModelSettings
+from model_service.settings import NUMPY_ROWS_ON_CPU
 from two_tower.blockwise import BlockwiseScorer
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, NumpyScorer, Ranked, Scorer
@@ -51,7 +51,6 @@ FILTERS: Mapping[str, int | float] = {
 
 USERS = 256
 MIN_RECALL = 0.95
-NUMPY_ROWS = int(ModelSettings.model_fields["numpy_max_rows"].default or 8)
 ROUND_S = 0.5
 MAX_ROUNDS = 15
 BF16_UP_TO = 100_000
@@ -164,7 +163,7 @@ def measure(world: World, index: FaissIndex, console: Console) -> dict[str, Any]
             # The index is tuned on the first half of the users and asked by the second.
             users = torch.from_numpy(world.users[USERS : USERS + rows])
             permitted = permit_rows(world, rows, filtered, np.random.default_rng(rows))
-            exact: Scorer = NumpyScorer() if rows <= NUMPY_ROWS else BlockwiseScorer()
+            exact: Scorer = NumpyScorer() if rows <= NUMPY_ROWS_ON_CPU else BlockwiseScorer()
             indexed = IndexedScorer(index, world.movies, np.zeros(0, np.int64), exact)
             for k in KS:
                 asked = (users, world.movies, [k] * rows, permitted)
@@ -172,7 +171,7 @@ def measure(world: World, index: FaissIndex, console: Console) -> dict[str, Any]
                     EXACT: partial(exact.rank, *asked),
                     INDEX: partial(indexed.rank, *asked),
                 }
-                if world.movies.narrow is not None and rows > NUMPY_ROWS:
+                if world.movies.narrow is not None and rows > NUMPY_ROWS_ON_CPU:
                     # What it would take on a processor without a unit for bfloat16.
                     works[EXACT_FP32] = partial(exact.rank, users, replace(world.movies, narrow=None), *asked[2:])
                 if not filtered:

@@ -20,7 +20,7 @@ from two_tower.registry import STABLE
 _BATCHES_ON_CPU = 1
 """A fifth less processor time a request than 2, at 64 callers: benchmarks/results/batching_knobs.json."""
 
-_NUMPY_ROWS_ON_CPU = 8
+NUMPY_ROWS_ON_CPU = 12
 """Numpy is cheaper up to 4 to 16 users, by the catalogue's size: benchmarks/results/scoring_crossover.json."""
 
 _INDEX_MIN_MOVIES = 100_000
@@ -181,7 +181,7 @@ class ModelSettings(ServiceSettings):
         default=None,
         ge=0,
         le=10_000,
-        description="Batches of up to so many users are scored by numpy, larger ones by torch; by default 8 on a CPU "
+        description="Batches of up to so many users are scored by numpy, larger ones by torch; by default 12 on a CPU "
         "and 0 on a GPU.",
     )
     index_min_movies: int = Field(
@@ -284,7 +284,7 @@ class ModelSettings(ServiceSettings):
         """Returns up to how many users numpy scores."""
         if self.numpy_max_rows is not None:
             return self.numpy_max_rows
-        return _NUMPY_ROWS_ON_CPU if self.torch_device().type == "cpu" else 0
+        return NUMPY_ROWS_ON_CPU if self.torch_device().type == "cpu" else 0
 
     def knobs(self) -> BatchingKnobs:
         """Returns what the batching policy is told."""

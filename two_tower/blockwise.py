@@ -31,6 +31,9 @@ _SLAB_FLOATS = 6_500_000
 _BLOCKS_PER_MOVIE = 4
 """Blocks to each movie wanted at least: with fewer, nearly every block may hold one."""
 
+_ROWS_AT_ONCE = 256
+"""With many more a slab has fewer blocks than a row wants movies, and says nothing of what its best ones reach."""
+
 
 class BlockwiseScorer(TorchScorer):
     """Scores as `TorchScorer`, and ranks large catalogues on a CPU block by block."""
@@ -39,14 +42,24 @@ class BlockwiseScorer(TorchScorer):
         """Ranks as `Scorer.rank` says."""
         if users.device.type != "cpu" or len(movies.vectors) < _BLOCK * _BLOCKS_PER_MOVIE * max(ks, default=1):
             return super().rank(users, movies, ks, permitted)
-        wanted = np.asarray(ks, np.int64)
-        rows, numbers = _candidates(_Product.of(users, movies), wanted, permitted)
-        bounds = np.searchsorted(rows, np.arange(len(ks) + 1)).tolist()
-        user_vectors, vectors, biases = users.numpy(), movies.vectors.numpy(), movies.biases.numpy()
+        if 0 < len(ks) <= _ROWS_AT_ONCE:
+            return _rank(users, movies, ks, permitted)
+        parts = [range(start, min(start + _ROWS_AT_ONCE, len(ks))) for start in range(0, len(ks), _ROWS_AT_ONCE)]
         return [
-            best_of(user_vectors[row], vectors, biases, numbers[bounds[row] : bounds[row + 1]], k)
-            for row, k in enumerate(ks)
+            ranked
+            for rows in parts
+            for ranked in _rank(users[rows.start : rows.stop], movies, ks[rows.start : rows.stop], permitted.take(rows))
         ]
+
+
+def _rank(users: Tensor, movies: MovieMatrix, ks: Sequence[int], permitted: Permitted) -> list[Ranked]:
+    rows, numbers = _candidates(_Product.of(users, movies), np.asarray(ks, np.int64), permitted)
+    bounds = np.searchsorted(rows, np.arange(len(ks) + 1)).tolist()
+    user_vectors, vectors, biases = users.numpy(), movies.vectors.numpy(), movies.biases.numpy()
+    return [
+        best_of(user_vectors[row], vectors, biases, numbers[bounds[row] : bounds[row + 1]], k)
+        for row, k in enumerate(ks)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +82,13 @@ class _Product:
 
     @classmethod
     def of(cls, users: Tensor, movies: MovieMatrix) -> "_Product":
-        """Takes the narrow movies if there are any."""
-        if movies.narrow is None:
-            margins = movies.margin(users.double().norm(dim=-1).numpy())
-            return cls(movies.vectors, users.T, movies.biases, margins, 0.0)
-        narrow, errors = movies.narrow.round_users(users)
-        return cls(movies.narrow.vectors, narrow.T, None, 2 * errors, HALF_ULP)
+        """Takes the narrow movies if there are any, and their products can be trusted."""
+        if movies.narrow is not None:
+            narrow, errors = movies.narrow.round_users(users)
+            if np.isfinite(errors).all():
+                return cls(movies.narrow.vectors, narrow.T, None, 2 * errors, HALF_ULP)
+        margins = movies.margin(users.double().norm(dim=-1).numpy())
+        return cls(movies.vectors, users.T, movies.biases, margins, 0.0)
 
     def write(self, first: int, last: int, permitted: Permitted, into: Tensor) -> None:
         """Writes the scores of some movies, minus infinity where a mask forbids one. [last - first, B]."""
@@ -91,15 +105,18 @@ class _Product:
         else:
             torch.addmm(biases[:, None], movies, self.users, out=into)
         if not shared:
-            walls = movies.new_zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)  # [F, m]
-            into += walls[torch.from_numpy(permitted.mask_of_row)].T
+            walls = movies.new_zeros(len(movies), len(allowed)).masked_fill_(~allowed.T, -torch.inf)  # [m, F]
+            into += walls.index_select(-1, torch.from_numpy(permitted.mask_of_row))
 
     def bars(self, kth: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns what a score must reach, at least, to be in truth as good as one that was found to be `kth`. [B]."""
+        """Returns what a score must reach, at least, to be in truth as good as one that was found to be `kth`. [B].
+
+        Where no number tells, since products or their bounds overflow, all are good enough.
+        """
         with np.errstate(invalid="ignore"):
             least = kth - self.rounding * np.abs(kth) - self.margins
             least -= self.rounding * np.abs(least)
-        return np.where(np.isneginf(kth), kth, least)
+        return np.where(np.isfinite(least), least, -np.inf)
 
 
 def _candidates(

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _FLOAT32_ULP = 2.0**-23
+_SMALLEST = 2.0**-126
+"""What is smaller a processor may take for zero, or make zero of."""
+
 _AT_ONCE = 8192
 """Movies that are measured in float64 at once: some MiB of them."""
 
@@ -66,17 +69,22 @@ class NarrowMovies:
 
         Before the product itself is rounded to bfloat16, that is. What rounding takes from a user meets at most the
         longest movie, and the other way round (Cauchy-Schwarz); the sum of the rounded products is off by as many ulp
-        as it has terms, at most (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
+        as it has terms, at most (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), and each step by what is
+        too small for a number.
 
         Args:
             users: float32 [B, D]
 
         Returns:
-            bf16 [B, D + 2] and float64 [B].
+            bf16 [B, D + 2] and float64 [B]; the latter is not finite where numbers are too large for products.
         """
         narrow = users.bfloat16()  # [B, D]
         norms, rounded = users.double().norm(dim=-1).numpy(), narrow.double().norm(dim=-1).numpy()  # [B]
         lost = (users.double() - narrow.double()).norm(dim=-1).numpy()  # [B]
+        num_terms = users.shape[-1] + 2
+        most = rounded * self.norm + self.bias  # [B]
         by_rounding = lost * self.norm + norms * self.lost + self.bias_lost
-        by_summing = (users.shape[-1] + 2) * _FLOAT32_ULP * (rounded * self.norm + self.bias)
-        return torch.cat([narrow, narrow.new_ones(len(users), 2)], dim=-1), by_rounding + by_summing
+        by_underflow = _SMALLEST * (3 * num_terms + num_terms**0.5 * (norms + self.norm))
+        errors = by_rounding + num_terms * _FLOAT32_ULP * most + by_underflow
+        ones = narrow.new_ones(len(users), 2)
+        return torch.cat([narrow, ones], dim=-1), errors

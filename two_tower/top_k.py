@@ -1,9 +1,9 @@
 """Finds the best movies and scores pairs, exactly. Knows vectors, masks and catalogue numbers; no user and no RPC.
 
 Two implementations of one interface give the same answers: numpy is cheaper for few rows, torch for many or on a GPU.
-Both take their candidates from float32 products with a margin that covers the rounding error, and order them by
-products summed in float64 in a fixed order: so a row is answered alike alone and in a batch, and movies with equal
-vectors have equal scores and stand by catalogue number.
+Both take their candidates from products of few bits, float32 here, with a margin that covers the rounding error, and
+order them by products summed in float64 in a fixed order: so a row is answered alike alone and in a batch, and movies
+with equal vectors have equal scores and stand by catalogue number.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from two_tower.blockwise import BlockwiseScorer
 from two_tower.narrow_movies import NarrowMovies
 from two_tower.permitted import Permitted
-from two_tower.top_k import MovieMatrix, TorchScorer
+from two_tower.top_k import MovieMatrix, NumpyScorer, TorchScorer
 
 
 def asked(rng, num_rows, num_movies, dimensions, levels, num_masks, num_excluded, bias_scale=1.0):
@@ -29,6 +29,12 @@ def asked(rng, num_rows, num_movies, dimensions, levels, num_masks, num_excluded
             excluded,
         ),
     )
+
+
+def everything(num_rows, num_movies):
+    """No filter, and nothing seen."""
+    none = np.zeros(0, np.int64)
+    return Permitted(np.ones((1, num_movies), np.bool_), np.zeros(num_rows, np.int64), none, none)
 
 
 def assert_same(found, expected):
@@ -95,7 +101,7 @@ def test_movies_that_bfloat16_cannot_tell_apart_are_told_apart():
     vectors = torch.ones(5000, 64) + torch.from_numpy(rng.random((5000, 64), np.float32)) * 2**-12
     movies = MovieMatrix.of(vectors, torch.full((5000,), 3.0)).narrowed()
     users = torch.from_numpy(rng.standard_normal((12, 64), np.float32))
-    permitted = Permitted(np.ones((1, 5000), np.bool_), np.zeros(12, np.int64), *(np.zeros(0, np.int64),) * 2)
+    permitted = everything(12, 5000)
     assert len(np.unique(movies.narrow.vectors.float().numpy(), axis=0)) == 1
 
     found = BlockwiseScorer().rank(users, movies, [10] * 12, permitted)
@@ -126,23 +132,73 @@ H, E = 2.0**-8, 2.0**-12
 
 
 @pytest.mark.parametrize(
-    ("better", "worse"),
+    ("user", "better", "worse"),
     [
-        # All coordinates of one are rounded down and all of the other up, nearly as far as can be.
-        (([1 + H - E, 1 + H - E, 1 + H - E, 1 + 3 * H - E], -4.0), ([1 + H + E] * 4, -4.0)),
+        # All coordinates of one movie are rounded down and all of the other up, nearly as far as can be.
+        ([1.0] * 4, ([1 + H - E, 1 + H - E, 1 + H - E, 1 + 3 * H - E], -4.0), ([1 + H + E] * 4, -4.0)),
+        # Those of the user are, and each movie looks at one of them.
+        ([1 + H - E, 1 + H + E], ([1.0, 0.0], 3 * E - 1), ([0.0, 1.0], -1.0)),
+        # The biases are, in what their two parts leave out.
+        ([1.0] * 3, ([-16, -1 / 16, 0.0], 16 + (1 + H - E) / 16), ([-16, -1 / 16, -E / 4], 16 + (1 + H + E) / 16)),
         # The sums, a little to either side of where bfloat16 rounds, are rounded away from each other as well.
-        (([1 + H - E], 16 + 63 / 1024), ([1 + H + E], 16 + 57 / 1024)),
+        ([1.0], ([1 + H - E], 16 + 63 / 1024), ([1 + H + E], 16 + 57 / 1024)),
     ],
+    ids=["movies", "user", "biases", "sums"],
 )
-def test_the_better_movie_wins_although_bfloat16_has_it_far_behind(better, worse):
+def test_the_better_movie_wins_although_bfloat16_has_it_far_behind(user, better, worse):
     """Nothing less than the whole margin keeps it among the candidates."""
     (best, best_bias), (next_best, next_bias) = better, worse
-    vectors, biases = torch.zeros(600, len(best)), torch.full((600,), -100.0)
+    vectors, biases = torch.zeros(600, len(user)), torch.full((600,), -100.0)
     vectors[500], biases[500] = torch.tensor(best), best_bias
     vectors[70], biases[70] = torch.tensor(next_best), next_bias
-    permitted = Permitted(np.ones((1, 600), np.bool_), np.zeros(1, np.int64), *(np.zeros(0, np.int64),) * 2)
     movies = MovieMatrix.of(vectors, biases).narrowed()
 
-    [found] = BlockwiseScorer().rank(torch.ones(1, len(best)), movies, [1], permitted)
+    [found] = BlockwiseScorer().rank(torch.tensor([user]), movies, [1], everything(1, 600))
 
     assert found.numbers.tolist() == [500]
+
+
+def test_sums_of_exact_products_are_allowed_for():
+    """Where nothing is rounded, an error of a unit in the last place of float32 for each term is reckoned with."""
+    vectors = torch.ones(300, 62)
+
+    _, errors = NarrowMovies.of(vectors, torch.zeros(300)).round_users(torch.ones(1, 62))
+
+    assert errors[0] >= 64 * 2.0**-23 * 62
+
+
+@pytest.mark.parametrize(
+    ("user_size", "movie_size", "bias_size"),
+    [
+        (1, 1e30, 1),
+        (3.4e38, 0.01, 1),
+        (1, 1, 3.4e38),
+        (1e-20, 1e-17, 0),
+        (1e-20, 1e-18, 0),
+        (1e-39, 1e30, 0),
+        (1e-39, 1, 1e-42),
+    ],
+)
+def test_lists_of_very_large_and_very_small_numbers_are_those_of_the_plain_scorer(user_size, movie_size, bias_size):
+    """Where bounds overflow or products vanish, what cannot be told apart is a candidate."""
+    rng = np.random.default_rng(6)
+    users, vectors = rng.uniform(-1, 1, (12, 16)) * user_size, rng.uniform(-1, 1, (3000, 16)) * movie_size
+    biases = rng.uniform(-1, 1, 3000) * bias_size
+    users[:, 0], biases[:20] = user_size, bias_size
+    movies = MovieMatrix.of(torch.from_numpy(vectors).float(), torch.from_numpy(biases).float())
+    asked_for = torch.from_numpy(users).float()
+    expected = NumpyScorer().rank(asked_for, movies, [10] * 12, everything(12, 3000))
+
+    assert_same(BlockwiseScorer().rank(asked_for, movies, [10] * 12, everything(12, 3000)), expected)
+    assert_same(BlockwiseScorer().rank(asked_for, movies.narrowed(), [10] * 12, everything(12, 3000)), expected)
+
+
+@pytest.mark.parametrize("num_rows", [0, 600])
+def test_any_number_of_users_is_ranked(num_rows):
+    """None, and more than are ranked at once."""
+    users, movies, permitted = asked(np.random.default_rng(7), num_rows, 4000, 8, 1024, 2, 20)
+
+    found = BlockwiseScorer().rank(users, movies.narrowed(), [15] * num_rows, permitted)
+
+    assert len(found) == num_rows
+    assert_same(found, NumpyScorer().rank(users, movies, [15] * num_rows, permitted))
