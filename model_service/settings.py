@@ -21,7 +21,7 @@ _BATCHES_ON_CPU = 1
 """A fifth less processor time a request than 2, at 64 callers: benchmarks/results/batching_knobs.json."""
 
 NUMPY_ROWS_ON_CPU = 12
-"""Numpy is cheaper up to 4 to 16 users, by the catalogue's size: benchmarks/results/scoring_crossover.json."""
+"""Numpy is cheaper up to 8 to 24 users, by the catalogue's size: benchmarks/results/scoring_crossover.json."""
 
 _INDEX_MIN_MOVIES = 100_000
 """Below it an exact list costs less than reading its user: benchmarks/results/topk_scaling.json."""
