@@ -15,7 +15,7 @@ from trainer.fits import Progress, silent
 from trainer.fits.curves import CurveRecorder
 from trainer.fits.marquee_deviations import DEVIATIONS_STAGE, VarianceFactors, measure_factors
 from trainer.fits.marquee_options import Options
-from trainer.fits.marquee_ranking import RANKING_STAGE, fit_ranking_head, memories_of
+from trainer.fits.marquee_ranking import RANKING_STAGE, fit_ranking_head, heeds_times, memories_of
 from trainer.fits.marquee_rating import MANY_RATINGS, NO_RATING_HEAD, RatingHead, fit_rating_head, steps_of
 from trainer.fits.torch_threads import torch_threads
 from trainer.fits.trained_rows import TrainedRows
@@ -44,14 +44,15 @@ def fit(data: Dataset, options: Options, *, seed: int, progress: Progress) -> Ma
     """Fits the model.
 
     Args:
-        data: Its interactions are the training rows. Without ratings only the retrieval head is made; without times
-            that is a linear autoencoder.
+        data: Its interactions are the training rows. Without ratings only the retrieval head is made; without times,
+            or if they are not to count, that is a linear autoencoder.
         options: Constants.
         seed: All chance comes from it.
         progress: Told once an epoch.
 
     Raises:
-        DataError: There are no interactions, or, in data with ratings, none of them has one.
+        DataError: There are no interactions, or, in data with ratings, none of them has one; or times are to count
+            and there are none.
     """
     if not len(data.interactions):
         raise DataError(f"{data.name} has no interactions to train on")
@@ -69,7 +70,8 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
     of_rating = steps_of(options, num_ratings) if rated else {}
     measured = rated and _is_measured(options, num_ratings)
     of_measuring = {DEVIATIONS_STAGE: sum(of_rating.values())} if measured else {}
-    of_ranking = {RANKING_STAGE: max(1, options.ranking_epochs) if data.has_times else 1}
+    timed = heeds_times(options, data.has_times)
+    of_ranking = {RANKING_STAGE: max(1, options.ranking_epochs) if timed else 1}
     stages = _Stages(progress, of_rating | of_measuring | of_ranking)
     content = movie_content(trained.movies, trained.encoder)
     rating = NO_RATING_HEAD
@@ -84,10 +86,8 @@ def _fit(data: Dataset, options: Options, seed: int, progress: Progress) -> Marq
                 return _fit_rating_only(part, options, rating_seed, stages, sum(of_measuring.values()))
 
         factors = measure_factors(data, clone, np.random.default_rng(questions_seed))
-    memories = memories_of(options, data.has_times)
-    ranking = fit_ranking_head(
-        trained, content, memories, options, data.has_times, np.random.default_rng(ranking_seed), stages
-    )
+    memories = memories_of(options, timed)
+    ranking = fit_ranking_head(trained, content, memories, options, timed, np.random.default_rng(ranking_seed), stages)
     return _put_together(data, trained, options, rating, ranking, factors or VarianceFactors())
 
 
@@ -130,7 +130,7 @@ def _put_together(
         scale=data.scale,
         rating_size=rating.size,
         ranking_size=1 if ranking is None else ranking["ranking.vectors"].shape[1],
-        memories=memories_of(options, data.has_times),
+        memories=memories_of(options, heeds_times(options, data.has_times)),
         noise_variance=rating.noise_variance,
         cold_noise_variance=rating.cold_noise_variance,
         spread_variance=factors.noise * rating.spread_variance,

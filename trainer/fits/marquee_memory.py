@@ -107,7 +107,7 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
         at_once = 256 * size.longest_history * rating_size * 8  # users whose histories are gathered together
         stages[PRIOR] = base + 16 * users * rating_size + 3 * 8 * implicit**2 + 30 * rows + at_once
     held = 4 * (users + movies) * rating_size if size.num_rated else 0
-    if size.has_times:
+    if _heeds_times(size, options):
         ranked = min(options.ranking_movies, movies)
         batch = 32 * 30 * (3 * 4 * ranked + 24 * min(size.longest_history, 1000))
         stages[RETRIEVAL] = base + held + 5 * 3 * 4 * ranked * options.ranking_size + batch
@@ -179,8 +179,12 @@ def _nothing(size: DataSize, options: Options) -> Options:
     return options
 
 
+def _heeds_times(size: DataSize, options: Options) -> bool:
+    return size.has_times and options.ranking_timed is not False
+
+
 def _retrieval(size: DataSize, options: Options) -> Options:
-    return options if size.has_times else _fewer("untimed_movies")(size, options)
+    return options if _heeds_times(size, options) else _fewer("untimed_movies")(size, options)
 
 
 _REDUCTIONS: Mapping[str, Callable[[DataSize, Options], Options]] = {

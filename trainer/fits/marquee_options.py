@@ -39,6 +39,9 @@ class Options:
         implicit_movies: Movies, the most watched ones, with a row in that ridge, 1 or more; its time is cubic in it.
         implicit_damping: Watched movies at which that counts half, above 0. Recipe.
         prior_events: q, events that weigh against a trained vector as new ones come, above 0. Recipe.
+        ranking_timed: Whether lists are of what a user will watch next, by the order in which users watched; else of
+            what he would watch at any time. None: if the data has times. Rows held out at random are judged better with
+            false, those held out by time with true.
         ranking_size: Coordinates of the log-linear part of the retrieval head with times, 1 or more. Recipe.
         ranking_epochs: Passes over all users, 0 or more; at 0 only the closed form ranks.
         ranking_movies: Movies, the most watched ones, that the log-linear part ranks, 1 or more; its time is linear in
@@ -63,7 +66,7 @@ class Options:
             recipe.
         popularity_power: p of the factor (n + 1)^-p on its scores of a movie watched n times, 0 or more. None: .2 below
             20 ratings a movie, else .1 as in the recipe.
-        untimed_size: Coordinates of the retrieval head without times, 1 or more.
+        untimed_size: Coordinates of the retrieval head that heeds no times, 1 or more.
         untimed_dropout: EDLAE's p, 0 up to but not 1. Recipe.
         untimed_ridge: EDLAE's λ, above 0. Recipe.
         untimed_movies: Movies, the most watched ones, that EDLAE ranks by what is watched together, 1 or more; its time
@@ -99,6 +102,7 @@ class Options:
     implicit_movies: int = field(default=4000, metadata={"low": 1, "high": 50000})
     implicit_damping: float = field(default=10.0, metadata={"low": 1e-3, "high": 1e6})
     prior_events: float = field(default=5.0, metadata={"low": 1e-3, "high": 1e6})
+    ranking_timed: bool | None = None
     ranking_size: int = field(default=128, metadata={"low": 1, "high": 1024})
     ranking_epochs: int = field(default=20, metadata={"low": 0, "high": 1000})
     ranking_movies: int = field(default=4000, metadata={"low": 1, "high": 1000000})

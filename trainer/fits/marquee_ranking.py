@@ -1,4 +1,4 @@
-"""Fits the retrieval head of `marquee`: by order where the data has times, else by what is watched together."""
+"""Fits the retrieval head of `marquee`: by the order in times, or by what is watched together at any time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.errors import DataError
 from trainer.fits.closed_retrieval import ClosedFormConfig, fit_closed_form, most_watched
 from trainer.fits.content_ridge import fit_content_ridge
 from trainer.fits.edlae import fit_edlae
@@ -41,6 +42,17 @@ _CONTENT_RIDGE = 10.0
 
 _MAX_CUTS = 30
 """More cost time and bring nothing: docs/experiments.md, 2026-11-21."""
+
+
+def heeds_times(options: Options, has_times: bool) -> bool:
+    """Tells whether the head is fitted by order.
+
+    Raises:
+        DataError: It is asked to, and the data has no times.
+    """
+    if options.ranking_timed and not has_times:
+        raise DataError("ranking_timed=true wants the times of ratings, and the data has none; leave it out")
+    return has_times if options.ranking_timed is None else options.ranking_timed
 
 
 def memories_of(options: Options, timed: bool) -> tuple[Memory, ...]:
@@ -80,7 +92,7 @@ def fit_ranking_head(
         content: Content features of its movies. [I, F]
         memories: Of `memories_of`.
         options: Constants.
-        timed: Whether the rows have an order.
+        timed: Whether the order of the rows counts.
         rng: For the head with times.
         stages: Told after each epoch.
     """

@@ -213,6 +213,28 @@ def test_data_without_ratings_gives_a_ranking_head_only(timed: bool) -> None:
     assert scores[6:39:2].mean() > scores[5:39:2].mean() + 1e-3
 
 
+def test_lists_may_be_told_not_to_heed_times() -> None:
+    """Then they are those of the same data without times, and what is known of it by time stays."""
+    timed, untimed = toy_dataset(), toy_dataset(timed=False)
+
+    heeding = fit(timed, QUICK, seed=0, progress=silent)
+    model = fit(timed, replace(QUICK, ranking_timed=False), seed=0, progress=silent)
+
+    expected = fit(untimed, QUICK, seed=0, progress=silent).tensors()
+    names = [name for name in expected if name.startswith("ranking.")]
+    assert names
+    for name in names:
+        torch.testing.assert_close(model.tensors()[name], expected[name], atol=1e-5, rtol=0)
+    assert heeding.tensors()["ranking.vectors"].shape != expected["ranking.vectors"].shape
+    assert model.config()["data_until_ms"] == heeding.config()["data_until_ms"] > 0
+
+
+def test_lists_cannot_heed_times_that_are_not_there() -> None:
+    """The message says what to leave out."""
+    with pytest.raises(DataError, match="ranking_timed=true wants the times of ratings"):
+        fit(toy_dataset(timed=False), replace(QUICK, ranking_timed=True), seed=0, progress=silent)
+
+
 def test_data_that_is_bare_ratings_is_enough() -> None:
     """No genres, no years, no profiles, no times; half of the rows without stars."""
     data = toy_dataset(num_users=200, rows_per_user=25, timed=False)

@@ -1,5 +1,6 @@
 """A fit is planned into the memory that there is, and says what it gave up for that."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_closed_forms_over_many_movies_shrink() -> None:
     assert 1000 <= options.untimed_movies < 50_000
     assert options.implicit_movies == 50_000  # without ratings it is not solved
     assert "untimed_movies is" in notes[0]
+
+
+def test_lists_that_heed_no_times_are_planned_as_those_of_data_without() -> None:
+    """The closed form of the head with times is not solved then."""
+    timed = DataSize(160_000, 60_000, 5_000_000, 0, 5_000, has_times=True)
+
+    planned = needed_bytes(timed, Options(ranking_timed=False))
+
+    assert planned == needed_bytes(replace(timed, has_times=False), Options())
+    assert planned != needed_bytes(timed, Options())
 
 
 def test_ordinary_data_on_an_ordinary_machine_is_left_alone() -> None:
