@@ -4,7 +4,7 @@ Exact search reads the vectors of all movies, whatever a filter lets through. Wh
 copied and searched: the same movies in the same order with the same scores, so the answer is the same to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -42,17 +42,27 @@ class GatheringScorer:
                 if num_allowed * copying <= num_movies * reading and num_allowed * width <= _MOST_FLOATS:
                     few = _ranked(self._exact, users[rows], movies, [ks[row] for row in rows], permitted.take(rows))
                     found.update(zip(rows, few, strict=True))
-        left = [row for row in range(len(ks)) if row not in found]
-        if left:
-            rest = self._exact.rank(users[left], movies, [ks[row] for row in left], permitted.take(left))
-            found.update(zip(left, rest, strict=True))
-        return [found[row] for row in range(len(ks))]
+        return with_rest(found, self._exact, users, movies, ks, permitted)
 
     def score_pairs(
         self, users: Tensor, movies: MovieMatrix, positions: NDArray[np.int64], numbers: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Scores as `Scorer.score_pairs` says."""
         return self._exact.score_pairs(users, movies, positions, numbers)
+
+
+def with_rest(
+    found: Mapping[int, Ranked],
+    exact: Scorer,
+    users: Tensor,
+    movies: MovieMatrix,
+    ks: Sequence[int],
+    permitted: Permitted,
+) -> list[Ranked]:
+    """Returns what was found for each row, and for the others what a scorer finds; arguments as of `Scorer.rank`."""
+    left = [row for row in range(len(ks)) if row not in found]
+    rest = iter(exact.rank(users[left], movies, [ks[row] for row in left], permitted.take(left)) if left else ())
+    return [found[row] if row in found else next(rest) for row in range(len(ks))]
 
 
 def _ranked(exact: Scorer, users: Tensor, movies: MovieMatrix, ks: Sequence[int], permitted: Permitted) -> list[Ranked]:

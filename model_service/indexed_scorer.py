@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_service.gathering_scorer import GatheringScorer
+from model_service.gathering_scorer import GatheringScorer, with_rest
 from two_tower.permitted import Permitted
 from two_tower.top_k import MovieMatrix, Ranked, Scorer, best_of
 
@@ -111,12 +111,8 @@ class IndexedScorer:
                     proposed = self._index.propose(user_vectors[rows], look, bits)  # [b, P]
                     candidates = self._candidates(proposed, look, permitted, rows)
                     found.update(self._best(user_vectors, rows, *candidates, k))
-        left = [row for row in range(len(ks)) if row not in found]
-        self.num_exact += len(left)
-        if left:
-            rest = self._exact.rank(users[left], movies, [ks[row] for row in left], permitted.take(left))
-            found.update(zip(left, rest, strict=True))
-        return [found[row] for row in range(len(ks))]
+        self.num_exact += len(ks) - len(found)
+        return with_rest(found, self._exact, users, movies, ks, permitted)
 
     def score_pairs(
         self, users: Tensor, movies: MovieMatrix, positions: NDArray[np.int64], numbers: NDArray[np.int64]
