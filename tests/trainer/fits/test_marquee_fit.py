@@ -229,6 +229,22 @@ def test_lists_may_be_told_not_to_heed_times() -> None:
     assert model.config()["data_until_ms"] == heeding.config()["data_until_ms"] > 0
 
 
+def test_what_a_trimmed_user_watched_since_counts_as_all_else_where_times_do_not() -> None:
+    """Half of his rows were trained on; whoever has them all in his history gets the same list."""
+    data = toy_dataset()
+    rows = data.interactions
+    early = rows.event_times_ms <= np.median(rows.event_times_ms)
+    learned = replace(data, interactions=rows.take(early))
+    model = fit(learned, replace(QUICK, ranking_timed=False), seed=0, progress=silent)
+    movies = model.embed_movies(data.movies)
+    assert 0 < early[rows.user_rows == 4].sum() < (rows.user_rows == 4).sum()
+
+    trained = model.embed_users(stored(data, 4, user_id="u4", complete=False), movies)
+    stranger = model.embed_users(stored(data, 4), movies)
+
+    assert trained.ranking_vectors[0].numpy() == pytest.approx(stranger.ranking_vectors[0].numpy(), abs=1e-5)
+
+
 def test_lists_cannot_heed_times_that_are_not_there() -> None:
     """The message says what to leave out."""
     with pytest.raises(DataError, match="ranking_timed=true wants the times of ratings"):
