@@ -95,7 +95,7 @@ class _Product:
         movies = self.movies[first:last]
         allowed = torch.from_numpy(permitted.masks[:, first:last])  # [F, m]
         shared = len(allowed) == 1
-        biases = self.biases if self.biases is None else self.biases[first:last]
+        biases = None if self.biases is None else self.biases[first:last]
         if shared and not allowed.all():
             # What holds for all rows goes into the sum and costs no pass of its own.
             biases = movies.new_zeros(len(movies)) if biases is None else biases

@@ -1,13 +1,20 @@
 """What the tests of feature_service share: the store's parts on a real Redis."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from feature_service.cluster_link import ClusterLink
 from feature_service.redis_link import RedisLink
 from feature_service.store import StoreMarks
-from tests.redis_server import ON_CLUSTER, RunningRedis
+from tests.redis_server import ON_CLUSTER, RunningRedis, guarded_redis
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[RunningRedis]:
+    """One server that wants TLS and knows its users."""
+    with guarded_redis() as running:
+        yield running
 
 
 @pytest.fixture

@@ -28,19 +28,12 @@ from tests.feature_server import until_ready
 from tests.feature_service import messages as make
 from tests.redis_cluster import NUM_MASTERS, Cluster, running_cluster
 from tests.redis_guard import RULES, RedisGuard
-from tests.redis_server import ON_CLUSTER, RunningRedis, guarded_redis
+from tests.redis_server import ON_CLUSTER
 
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.skipif(ON_CLUSTER, reason="starts servers of its own, a cluster too"),
 ]
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[RunningRedis]:
-    """One server that wants TLS and knows its users."""
-    with guarded_redis() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,18 @@
 """A line to Redis through TLS ends without a word, whoever ends it."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from feature_service.packed_commands import packed
 from feature_service.read_line import ReadLine
 from feature_service.redis_link import RedisLink
-from tests.redis_server import ON_CLUSTER, RunningRedis, guarded_redis
+from tests.redis_server import ON_CLUSTER
 
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.skipif(ON_CLUSTER, reason="starts a server of its own"),
 ]
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[RunningRedis]:
-    """One server that wants TLS and knows its users."""
-    with guarded_redis() as running:
-        yield running
 
 
 @pytest.mark.parametrize("who", ["we", "redis"])

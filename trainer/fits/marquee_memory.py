@@ -11,7 +11,7 @@ import numpy as np
 from trainer.dataset import Dataset
 from trainer.errors import DataError
 from trainer.fits.marquee_options import Options
-from trainer.fits.marquee_ranking import ranking_size_of
+from trainer.fits.marquee_ranking import heeds_times, ranking_size_of
 from trainer.fits.marquee_rating import MANY_RATINGS, machine_config, num_towers, tower_config
 from trainer.machine_memory import memory_bytes
 
@@ -74,7 +74,7 @@ def fit_to_machine(data: Dataset, options: Options) -> tuple[Options, tuple[str,
     """Does what `fit_into` does, on this machine.
 
     Raises:
-        DataError: The machine is too small for the data.
+        DataError: The machine is too small for the data, or times are to count and there are none.
     """
     return fit_into(DataSize.of(data), options, memory_bytes())
 
@@ -107,7 +107,7 @@ def needed_bytes(size: DataSize, options: Options) -> dict[str, int]:
         at_once = 256 * size.longest_history * rating_size * 8  # users whose histories are gathered together
         stages[PRIOR] = base + 16 * users * rating_size + 3 * 8 * implicit**2 + 30 * rows + at_once
     held = 4 * (users + movies) * rating_size if size.num_rated else 0
-    if _heeds_times(size, options):
+    if heeds_times(options, size.has_times):
         ranked = min(options.ranking_movies, movies)
         batch = 32 * 30 * (3 * 4 * ranked + 24 * min(size.longest_history, 1000))
         stages[RETRIEVAL] = base + held + 5 * 3 * 4 * ranked * options.ranking_size + batch
@@ -130,7 +130,8 @@ def fit_into(size: DataSize, options: Options, available_bytes: int) -> tuple[Op
     machine. Nothing is changed that fits.
 
     Raises:
-        DataError: Nothing is left to give; names the model that learns in batches.
+        DataError: Nothing is left to give, which names the model that learns in batches; or times are to count and
+            there are none.
     """
     asked = options
     budget = int(_MARGIN * available_bytes)
@@ -179,12 +180,8 @@ def _nothing(size: DataSize, options: Options) -> Options:
     return options
 
 
-def _heeds_times(size: DataSize, options: Options) -> bool:
-    return size.has_times and options.ranking_timed is not False
-
-
 def _retrieval(size: DataSize, options: Options) -> Options:
-    return options if _heeds_times(size, options) else _fewer("untimed_movies")(size, options)
+    return options if heeds_times(options, size.has_times) else _fewer("untimed_movies")(size, options)
 
 
 _REDUCTIONS: Mapping[str, Callable[[DataSize, Options], Options]] = {

@@ -67,6 +67,14 @@ def test_lists_that_heed_no_times_are_planned_as_those_of_data_without() -> None
     assert planned != needed_bytes(timed, Options())
 
 
+def test_times_that_are_not_there_are_told_of_before_anything_is_fitted() -> None:
+    """The plan asks whether they count, as the fit does."""
+    untimed = DataSize(100, 50, 2000, 2000, 50, has_times=False)
+
+    with pytest.raises(DataError, match="ranking_timed=true"):
+        fit_into(untimed, Options(ranking_timed=True), 16 * GIB)
+
+
 def test_ordinary_data_on_an_ordinary_machine_is_left_alone() -> None:
     """ML-1M with its defaults takes less than 4 GiB."""
     assert fit_into(ML_1M, Options(), 4 * GIB) == (Options(), ())
